@@ -1,0 +1,3 @@
+"""Sell compute from clouds and racks behind one attested identity."""
+
+__version__ = "0.1.0"

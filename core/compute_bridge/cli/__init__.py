@@ -1,0 +1,1 @@
+"""Arguments in, exit code out; one module a command group, imported when its command runs."""

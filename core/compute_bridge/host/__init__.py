@@ -1,0 +1,1 @@
+"""What a bridge, a requester and an auditor do, over ports only."""

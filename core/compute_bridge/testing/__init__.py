@@ -1,0 +1,1 @@
+"""The test kit that plugin authors install with ``compute-bridge[testing]``."""
