@@ -1,0 +1,1 @@
+"""One market, two bridges and a requester, played on this machine."""

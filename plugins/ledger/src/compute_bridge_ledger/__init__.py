@@ -1,0 +1,1 @@
+"""Settlement by the ledger that the market keeps."""

@@ -1,0 +1,1 @@
+"""The reference Compute module: admission, rounds, clearing, almanac, roster and ledger."""

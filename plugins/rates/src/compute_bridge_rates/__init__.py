@@ -1,0 +1,1 @@
+"""Rate policies: fixed, and cost plus a margin."""
