@@ -1,0 +1,9 @@
+"""What every test of this plugin stands on."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Name the one event loop: asyncssh needs asyncio."""
+    return "asyncio"
