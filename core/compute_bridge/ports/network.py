@@ -76,9 +76,7 @@ class Network(ABC):
         """The largest record or value, in bytes; the same for every client of one network."""
 
     @abstractmethod
-    async def append(
-        self, stream: str, record_id: bytes, record: bytes, *, expect_last: int | None = None
-    ) -> int:
+    async def append(self, stream: str, record_id: bytes, record: bytes, *, expect_last: int | None = None) -> int:
         """Append once and return the record's sequence.
 
         A repeated id with the same bytes returns the first sequence, whatever ``expect_last`` says.
