@@ -1,0 +1,181 @@
+"""What stands behind a backend under test: the account, its levers, and the truth about it.
+
+A plugin author writes one :class:`World`: a fake of their cloud, or a real rack in a temporary folder.
+The suite in :mod:`compute_bridge.testing.backend` owns the cases; the World only makes situations.
+"""
+
+import sys
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from types import ModuleType
+
+import anyio
+
+from compute_bridge.model.ids import InstanceId, Token
+from compute_bridge.model.manifest import ImageRef
+from compute_bridge.model.resources import Requirements
+from compute_bridge.model.units import UtcMs
+from compute_bridge.ports.backend import Backend, Offer, Order
+from compute_bridge.ports.clock import Clock
+from compute_bridge.testing.hurried_clock import HurriedClock
+from compute_bridge.testing.orders import make_order, needs_of, new_token
+
+
+class World(ABC):
+    """The account that the backends under test work on, with levers, and the ground truth.
+
+    One World serves one test. It starts with room for two orders at least, credentials that are
+    accepted and an account that answers. Every lever acts on the account, so on every backend that was
+    opened on it, and holds until its counterpart is pulled.
+
+    A World that can do more says so by also being one of the ``Supports…`` classes below; where one is
+    missing, the tests that need it are skipped with its name.
+    """
+
+    patience_s: float = 10.0
+    """Real seconds that any one call may take before a test gives it up."""
+    moment_s: float = 0.02
+    """Real seconds after which what has not happened is taken not to happen."""
+    user: str = "guest"
+    """Who an order lets log in."""
+    clock: Clock
+    """What every backend of this world reads: hurried, unless a subclass sets another."""
+
+    def __init__(self) -> None:
+        self.clock = HurriedClock()
+
+    @abstractmethod
+    def open(self) -> AbstractAsyncContextManager[Backend]:
+        """Open a backend as the plugin's own opener does.
+
+        Every call stands for another process: two open backends share the account and nothing else.
+        """
+
+    @abstractmethod
+    def image(self) -> ImageRef:
+        """Return an image that every offer runs."""
+
+    @abstractmethod
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must never appear in a repr, a message or a log line: the credentials in use."""
+
+    @abstractmethod
+    async def running(self) -> frozenset[InstanceId]:
+        """Return the machines that exist and cost money now, ready or not, by asking no backend."""
+
+    @abstractmethod
+    async def exhaust(self) -> None:
+        """Take the account's last free capacity; machines that run go on running."""
+
+    @abstractmethod
+    async def replenish(self) -> None:
+        """Give the capacity back."""
+
+    @abstractmethod
+    async def refuse_credentials(self) -> None:
+        """Refuse, from now on, the credentials that every open backend holds."""
+
+    @abstractmethod
+    async def accept_credentials(self) -> None:
+        """Accept them again."""
+
+    @abstractmethod
+    async def go_down(self) -> None:
+        """Stop answering; machines that run go on running."""
+
+    @abstractmethod
+    async def come_back(self) -> None:
+        """Answer again."""
+
+    def needs(self, offer: Offer) -> Requirements:
+        """Return requirements that ``offer`` serves and that leave room for a second order."""
+        return needs_of(offer)
+
+    def order(self, offer: Offer, token: Token | None = None) -> Order:
+        """Return a valid order for ``offer``, under a fresh token unless one is given."""
+        return make_order(
+            offer,
+            new_token() if token is None else token,
+            needs=self.needs(offer),
+            image=self.image(),
+            user=self.user,
+            now=UtcMs(self.clock.utc_ms()),
+        )
+
+    def scanned(self) -> tuple[ModuleType, ...]:
+        """Return the code that must not block the event loop: by default the World's own package.
+
+        The World's module itself is let off, unless it is named here.
+        """
+        return (package_of(type(self)),)
+
+
+class Held:
+    """A create that the World holds at the worst moment: the machine exists, the caller does not know."""
+
+    def __init__(self) -> None:
+        self.reached = anyio.Event()
+        """Set when the machine exists."""
+        self.released = anyio.Event()
+
+    def release(self) -> None:
+        """Let the machine become ready and the call return; a second release is nothing."""
+        self.released.set()
+
+    async def pause(self) -> None:
+        """Say that the machine exists and wait for the release; for the World's own use."""
+        self.reached.set()
+        await self.released.wait()
+
+
+class SupportsHold(ABC):
+    """A World that can hold a create. Only such a World shows what a cancelled create leaves behind."""
+
+    @abstractmethod
+    async def hold_next_create(self) -> Held:
+        """Hold the next machine that any backend creates, once it exists, before it is ready.
+
+        A terminate of the held machine goes through.
+        """
+
+
+class SupportsKill(ABC):
+    """A World whose machines can die by themselves."""
+
+    @abstractmethod
+    async def kill(self, instance: InstanceId) -> None:
+        """Let the machine die: not by the backend, not by its deadline."""
+
+
+class SupportsLostAnswer(ABC):
+    """A World that can create a machine and then lose the answer."""
+
+    @abstractmethod
+    async def lose_next_answer(self) -> None:
+        """Let the next create succeed and its caller learn nothing but an error of the connection."""
+
+
+class SupportsThrottle(ABC):
+    """A World that can ask to be left alone."""
+
+    @abstractmethod
+    async def throttle(self) -> None:
+        """Refuse every call as one too many, from now on."""
+
+    @abstractmethod
+    async def relent(self) -> None:
+        """Take calls again."""
+
+
+class SupportsQuota(ABC):
+    """A World whose account has a quota."""
+
+    @abstractmethod
+    async def use_up_quota(self) -> None:
+        """Leave nothing of the quota for another machine."""
+
+
+def package_of(cls: type[object]) -> ModuleType:
+    """Return the top package that ``cls`` comes from, or its module where that has no package."""
+    top = sys.modules.get(cls.__module__.partition(".")[0])
+    return top if top is not None and hasattr(top, "__path__") else sys.modules[cls.__module__]
