@@ -7,17 +7,10 @@ Source: Intel TDX DCAP Quoting Library API, appendix 3; all integers are little-
 
 from struct import Struct
 
-from attrs import evolve
 from blake3 import blake3
 
 from compute_bridge.model.errors import RecordError
-from compute_bridge.model.quote import (
-    MAX_QUOTE_BYTES,
-    REPORT_DATA_BYTES,
-    TDX_TEE_TYPE,
-    QuoteAuth,
-    TdxQuote,
-)
+from compute_bridge.model.quote import MAX_QUOTE_BYTES, TDX_TEE_TYPE, QuoteAuth, TdxQuote
 
 ECDSA_P256 = 2
 BODY_TD10 = 2
@@ -25,13 +18,32 @@ BODY_TD15 = 3
 CERT_QE_REPORT = 6
 CERT_PCK_CHAIN = 5
 
-# version, attestation key type, TEE type, QE SVN, PCE SVN, QE vendor id, user data
 _HEADER = Struct("<HHIHH16s20s")
+_HEADER_FIELDS = (
+    "version",
+    "att_key_type",
+    "tee_type",
+    "qe_svn",
+    "pce_svn",
+    "qe_vendor_id",
+    "user_data",
+)
 # body type, body size; version 5 only, and signed
 _DESCRIPTOR = Struct("<HI")
-# TEE TCB SVN, MRSEAM, MRSIGNERSEAM, SEAM attributes, TD attributes, XFAM, MRTD, MRCONFIGID, MROWNER,
-# MROWNERCONFIG, RTMR0, RTMR1, RTMR2, RTMR3, REPORTDATA
+# the named fields, RTMR0 to RTMR3, report data
 _TD10 = Struct("<16s48s48s8s8s8s48s48s48s48s48s48s48s48s64s")
+_TD10_FIELDS = (
+    "tee_tcb_svn",
+    "mr_seam",
+    "mr_signer_seam",
+    "seam_attributes",
+    "td_attributes",
+    "xfam",
+    "mr_td",
+    "mr_config_id",
+    "mr_owner",
+    "mr_owner_config",
+)
 # what a TD 1.5 body adds: TEE TCB SVN 2, MRSERVICETD
 _TD15_TAIL = Struct("<16s48s")
 _U16 = Struct("<H")
@@ -58,9 +70,7 @@ class _Reader:
     def take(self, size: int, part: str) -> bytes:
         chunk = self._raw[self._at : self._at + size]
         if len(chunk) != size:
-            raise RecordError(
-                f"quote: {part} needs {size} bytes at {self._at}, {len(chunk)} are left; it is truncated"
-            )
+            raise RecordError(f"quote: {part} needs {size} bytes at {self._at}, {len(chunk)} are left; it is truncated")
         self._at += size
         return chunk
 
@@ -71,7 +81,7 @@ class _Reader:
 def parse_quote(raw: bytes) -> TdxQuote:
     """Return header and body of a version 4 or 5 TDX quote, having checked every length in it.
 
-    :raises RecordError: if ``raw`` is not exactly one such quote, or zero padding follows no longer.
+    :raises RecordError: if ``raw`` is not exactly one such quote, zero padding aside.
     """
     return split_quote(raw)[0]
 
@@ -100,16 +110,8 @@ def quote_identity(quote: TdxQuote) -> bytes:
     Fingerprints, caches and bindings stand on these and never on the raw quote, of which signatures,
     padding and parts of the certificates can be altered without breaking it.
     """
+    header = _HEADER.pack(*(getattr(quote, name) for name in _HEADER_FIELDS))
     body = _body_bytes(quote)
-    header = _HEADER.pack(
-        quote.version,
-        quote.att_key_type,
-        quote.tee_type,
-        quote.qe_svn,
-        quote.pce_svn,
-        quote.qe_vendor_id,
-        quote.user_data,
-    )
     if quote.version == 4:
         return header + body
     body_type = BODY_TD10 if quote.mr_service_td is None else BODY_TD15
@@ -144,68 +146,30 @@ def build_quote(quote: TdxQuote, auth: QuoteAuth) -> bytes:
     return quote_identity(quote) + _U32.pack(len(data)) + data
 
 
-def with_report_data(quote: TdxQuote, report_data: bytes) -> TdxQuote:
-    """Return ``quote`` over other report data, for an attester to sign.
-
-    :raises ValueError: if ``report_data`` is not 64 bytes.
-    """
-    if len(report_data) != REPORT_DATA_BYTES:
-        raise ValueError(f"report_data must be {REPORT_DATA_BYTES} bytes, got {len(report_data)}")
-    return evolve(quote, report_data=report_data)
-
-
 def _body_bytes(quote: TdxQuote) -> bytes:
-    body = _TD10.pack(
-        quote.tee_tcb_svn,
-        quote.mr_seam,
-        quote.mr_signer_seam,
-        quote.seam_attributes,
-        quote.td_attributes,
-        quote.xfam,
-        quote.mr_td,
-        quote.mr_config_id,
-        quote.mr_owner,
-        quote.mr_owner_config,
-        *quote.rtmrs,
-        quote.report_data,
-    )
+    fields = (getattr(quote, name) for name in _TD10_FIELDS)
+    body = _TD10.pack(*fields, *quote.rtmrs, quote.report_data)
     if quote.tee_tcb_svn2 is None or quote.mr_service_td is None:
         return body
     return body + _TD15_TAIL.pack(quote.tee_tcb_svn2, quote.mr_service_td)
 
 
 def _read_signed(reader: _Reader) -> TdxQuote:
-    header = _HEADER.unpack(reader.take(_HEADER.size, "header"))
-    version, att_key_type, tee_type, qe_svn, pce_svn, qe_vendor_id, user_data = header
-    if version not in (4, 5):
-        raise RecordError(f"quote: version {version} is not a TDX quote of version 4 or 5")
-    if tee_type != TDX_TEE_TYPE:
-        raise RecordError(f"quote: TEE type {tee_type:#x} is not TDX ({TDX_TEE_TYPE:#x})")
-    if att_key_type != ECDSA_P256:
-        raise RecordError(f"quote: attestation key type {att_key_type} is not ECDSA P-256")
-    has_tail = version == 5 and _read_descriptor(reader) == BODY_TD15
-    body = _TD10.unpack(reader.take(_TD10.size, "TD report"))
+    header = dict(zip(_HEADER_FIELDS, _HEADER.unpack(reader.take(_HEADER.size, "header")), strict=True))
+    if header["version"] not in (4, 5):
+        raise RecordError(f"quote: version {header['version']} is not a TDX quote of version 4 or 5")
+    if header["tee_type"] != TDX_TEE_TYPE:
+        raise RecordError(f"quote: TEE type {header['tee_type']:#x} is not TDX ({TDX_TEE_TYPE:#x})")
+    if header["att_key_type"] != ECDSA_P256:
+        raise RecordError(f"quote: attestation key type {header['att_key_type']} is not ECDSA P-256")
+    has_tail = header["version"] == 5 and _read_descriptor(reader) == BODY_TD15
+    *named, rtmr0, rtmr1, rtmr2, rtmr3, report_data = _TD10.unpack(reader.take(TD10_BYTES, "TD report"))
     tail = _TD15_TAIL.unpack(reader.take(_TD15_TAIL.size, "TD 1.5 report")) if has_tail else (None, None)
     return TdxQuote(
-        version=version,
-        att_key_type=att_key_type,
-        tee_type=tee_type,
-        qe_svn=qe_svn,
-        pce_svn=pce_svn,
-        qe_vendor_id=qe_vendor_id,
-        user_data=user_data,
-        tee_tcb_svn=body[0],
-        mr_seam=body[1],
-        mr_signer_seam=body[2],
-        seam_attributes=body[3],
-        td_attributes=body[4],
-        xfam=body[5],
-        mr_td=body[6],
-        mr_config_id=body[7],
-        mr_owner=body[8],
-        mr_owner_config=body[9],
-        rtmrs=body[10:14],
-        report_data=body[14],
+        **header,
+        **dict(zip(_TD10_FIELDS, named, strict=True)),
+        rtmrs=(rtmr0, rtmr1, rtmr2, rtmr3),
+        report_data=report_data,
         tee_tcb_svn2=tail[0],
         mr_service_td=tail[1],
     )
