@@ -49,9 +49,7 @@ def provider_id(coalition: UniqueId, root_key: PublicKey) -> ProviderId:
 
 def grant_id(request: RequestId, module: UniqueId, round_: int) -> GrantId:
     """Return the id of the grant that ``round_`` awards for ``request``; a round awards it once."""
-    return GrantId(
-        digest("compute-bridge/grant/v1", module, request, round_.to_bytes(8, "big"))
-    )
+    return GrantId(digest("compute-bridge/grant/v1", module, request, round_.to_bytes(8, "big")))
 
 
 def short(value: bytes) -> str:

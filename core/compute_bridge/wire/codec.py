@@ -158,9 +158,7 @@ def _is_value(kind: object) -> bool:
 
 def _value(converter: Converter, cls: type[Any]) -> Any:
     fields = {attribute.name for attribute in cls.__attrs_attrs__}
-    fill = make_dict_structure_fn(
-        cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False
-    )
+    fill = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
 
     def structure(data: object, kind: Any) -> Any:
         if type(data) is not dict:

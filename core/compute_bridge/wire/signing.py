@@ -62,9 +62,10 @@ def sign(value: T, *secrets: Ed25519PrivateKey, domain: Domain) -> Signed[T]:
     if len(payload) > kind.max_bytes:
         raise RecordError(f"{kind.name} of {len(payload)} bytes exceeds the limit of {kind.max_bytes}")
     message = _message(kind.name, kind.version, payload, domain)
+    signers = tuple(public_key(secret) for secret in secrets)
     marks = [[public_key(secret), ALGORITHM, secret.sign(message)] for secret in secrets]
     raw = codec.dump([_FORMAT, kind.name, kind.version, payload, marks])
-    return Signed(value, raw, _hash(kind.name, kind.version, payload), tuple(m[0] for m in marks))
+    return Signed(value, raw, _hash(kind.name, kind.version, payload), signers)
 
 
 def open_signed(raw: bytes, cls: type[T], domain: Domain, *, by: PublicKey) -> Signed[T]:
@@ -78,9 +79,7 @@ def open_signed(raw: bytes, cls: type[T], domain: Domain, *, by: PublicKey) -> S
     return open_self_signed(raw, cls, domain, signer=lambda _value: by)
 
 
-def open_self_signed(
-    raw: bytes, cls: type[T], domain: Domain, *, signer: Callable[[T], PublicKey]
-) -> Signed[T]:
+def open_self_signed(raw: bytes, cls: type[T], domain: Domain, *, signer: Callable[[T], PublicKey]) -> Signed[T]:
     """Return the record in ``raw``, verified to be signed by the key that it names of itself.
 
     ``signer`` takes the key out of the value; the caller still decides whether that key may.
@@ -107,9 +106,7 @@ fingerprint = record_hash
 
 
 def _hash(name: str, version: int, payload: bytes) -> Fingerprint:
-    return Fingerprint(
-        digest("compute-bridge/record/v1", name.encode(), version.to_bytes(2, "big"), payload)
-    )
+    return Fingerprint(digest("compute-bridge/record/v1", name.encode(), version.to_bytes(2, "big"), payload))
 
 
 def _message(name: str, version: int, payload: bytes, domain: Domain) -> bytes:
@@ -128,7 +125,7 @@ def _unwrap(raw: bytes, max_bytes: int) -> tuple[str, int, bytes, list[list[obje
 
 def _verify(mark: object, message: bytes) -> PublicKey:
     match mark:
-        case [bytes(key), "ed25519", bytes(signature)] if len(key) == 32:  # noqa: PLR2004
+        case [bytes(key), "ed25519", bytes(signature)] if len(key) == 32:
             try:
                 Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
             except (InvalidSignature, ValueError) as error:
