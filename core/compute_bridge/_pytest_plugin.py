@@ -16,7 +16,15 @@ REQUIRE = "COMPUTE_BRIDGE_REQUIRE_COMPONENTS"
 GUARDED = "compute_bridge_guarded"
 KIT = "compute_bridge.testing"
 
+Find = Callable[[str], str | None]
+
 _SYSTEM_PATH = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+_PROGRAMS = {
+    "openssh-client": ("ssh", "ssh-keygen"),
+    "podman": ("podman", "runc"),
+    "sshd": ("sshd", "ssh-keygen"),
+}
 
 _LIMITS_S = {"needs": 180, "cloud": 900, "soak": 7200}
 
@@ -29,38 +37,18 @@ def find_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH)
 
 
-def missing(component: str) -> str | None:
+def missing(component: str, *, find: Find = find_program) -> str | None:
     """Return why ``component`` cannot be used here, or ``None`` where it can.
 
     A component is one of ``sshd``, ``openssh-client``, ``podman`` and ``systemd-run``; any other name is that of a
     program.
     """
-    return _PROBES.get(component, lambda: _lacks(component))()
-
-
-def _lacks(*programs: str) -> str | None:
-    absent = [program for program in programs if find_program(program) is None]
-    return f"not installed: {', '.join(absent)}" if absent else None
-
-
-def _lacks_podman() -> str | None:
-    if os.geteuid() != 0:
+    if component == "podman" and os.geteuid() != 0:
         return "podman must run rootful: run the tests as root"
-    return _lacks("podman", "runc")
-
-
-def _lacks_systemd() -> str | None:
-    if not Path("/run/systemd/system").is_dir():
+    if component == "systemd-run" and not Path("/run/systemd/system").is_dir():
         return "systemd is not PID 1"
-    return _lacks("systemd-run")
-
-
-_PROBES: dict[str, Callable[[], str | None]] = {
-    "openssh-client": lambda: _lacks("ssh", "ssh-keygen"),
-    "podman": _lacks_podman,
-    "sshd": lambda: _lacks("sshd", "ssh-keygen"),
-    "systemd-run": _lacks_systemd,
-}
+    absent = [program for program in _PROGRAMS.get(component, (component,)) if find(program) is None]
+    return f"not installed: {', '.join(absent)}" if absent else None
 
 
 @pytest.hookimpl(tryfirst=True)
