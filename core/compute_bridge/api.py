@@ -11,6 +11,7 @@ from compute_bridge.ports.backend import InstanceExit as InstanceExit
 from compute_bridge.ports.backend import Offer as Offer
 from compute_bridge.ports.backend import Order as Order
 from compute_bridge.ports.backend import Ownership as Ownership
+from compute_bridge.ports.backend import SupportsExtend as SupportsExtend
 from compute_bridge.ports.command import Command as Command
 from compute_bridge.ports.command import CommandContext as CommandContext
 from compute_bridge.ports.hookspecs import PLUGIN_API as PLUGIN_API

@@ -249,6 +249,21 @@ class Backend(ABC):
         """
 
 
+class SupportsExtend(ABC):
+    """An opt-in power: the instance's own end can be moved while it runs.
+
+    Without it an extension lasts no longer than the end that the order carried.
+    """
+
+    @abstractmethod
+    async def extend(self, instance: InstanceId, ends_at: UtcMs) -> None:
+        """Move the absolute end of a live instance to ``ends_at``; idempotent, never earlier than now.
+
+        :raises UnavailableError: if the backend does not answer; the old end may stand.
+        :raises UnservableError: if there is no such instance any more.
+        """
+
+
 @frozen
 class BackendContext:
     """What the host hands to a backend as it opens: the operator's name for it, the clock, and a reader
