@@ -9,14 +9,13 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType
 
-import anyio
-
 from compute_bridge.model.ids import InstanceId, Token
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.resources import Requirements
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import Backend, Offer, Order
 from compute_bridge.ports.clock import Clock
+from compute_bridge.testing.held import Held
 from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.orders import make_order, needs_of, new_token
 
@@ -107,29 +106,11 @@ class World(ABC):
 
         The World's module itself is let off, unless it is named here.
         """
-        return (package_of(type(self)),)
-
-
-class Held:
-    """A create that the World holds at the worst moment: the machine exists, the caller does not know."""
-
-    def __init__(self) -> None:
-        self.reached = anyio.Event()
-        """Set when the machine exists."""
-        self.released = anyio.Event()
-
-    def release(self) -> None:
-        """Let the machine become ready and the call return; a second release is nothing."""
-        self.released.set()
-
-    async def pause(self) -> None:
-        """Say that the machine exists and wait for the release; for the World's own use."""
-        self.reached.set()
-        await self.released.wait()
+        return (package_of(type(self).__module__),)
 
 
 class SupportsHold(ABC):
-    """A World that can hold a create. Only such a World shows what a cancelled create leaves behind."""
+    """A World that can hold a create at its worst moment. Only such a World shows what a cancelled one leaves."""
 
     @abstractmethod
     async def hold_next_create(self) -> Held:
@@ -175,7 +156,15 @@ class SupportsQuota(ABC):
         """Leave nothing of the quota for another machine."""
 
 
-def package_of(cls: type[object]) -> ModuleType:
-    """Return the top package that ``cls`` comes from, or its module where that has no package."""
-    top = sys.modules.get(cls.__module__.partition(".")[0])
-    return top if top is not None and hasattr(top, "__path__") else sys.modules[cls.__module__]
+class SupportsStranger(ABC):
+    """A World in whose account others may have machines too."""
+
+    @abstractmethod
+    async def start_stranger(self) -> InstanceId:
+        """Start a machine that carries none of our tags; ``running`` counts it."""
+
+
+def package_of(module: str) -> ModuleType:
+    """Return the top package that ``module`` is in, or the module itself where it stands alone."""
+    top = sys.modules.get(module.partition(".")[0])
+    return top if top is not None and getattr(top, "__path__", None) else sys.modules[module]

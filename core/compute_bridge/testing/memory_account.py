@@ -1,0 +1,241 @@
+"""A cloud that lives in this process: what a vendor's service and its SDK are to a real backend.
+
+It speaks in its own words and raises its own errors, so that a backend over it has the work that every backend
+has: to translate. Nothing here knows what a backend is.
+"""
+
+import hmac
+from collections.abc import Callable, Mapping
+from itertools import count
+from weakref import WeakValueDictionary
+
+import anyio
+from anyio.lowlevel import checkpoint
+from attrs import evolve, field, frozen
+
+from compute_bridge.ports.clock import Clock
+from compute_bridge.testing.held import Held
+
+_GONE = ("crashed", "deleted")
+
+
+class CloudError(Exception):
+    """What this cloud's SDK raises; ``code`` is the vendor's word for what is wrong."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+@frozen
+class Shape:
+    """One size of machine in one place; ``rates`` is nanos an hour for a vCPU, a GiB of RAM, of disk, and a GPU."""
+
+    name: str
+    region: str
+    zone: str
+    cpus: int
+    mem_gib: int
+    disk_gib: int
+    gpus: int
+    confidential: bool
+    egress: bool
+    max_hours: int
+    rates: tuple[int, int, int, int]
+
+
+SHAPES = (
+    Shape("small", "eu-north", "eu-north-a", 4, 8, 40, 0, False, True, 24, (9_000_000, 1_200_000, 40_000, 0)),
+    Shape("sealed", "eu-north", "eu-north-b", 8, 32, 80, 0, True, False, 240, (14_000_000, 1_900_000, 40_000, 0)),
+    Shape("gpu", "us-west", "us-west-a", 16, 64, 200, 4, False, True, 48, (8_000_000, 1_100_000, 30_000, 900_000_000)),
+)
+IMAGES = ("plain",)
+
+
+@frozen
+class Machine:
+    """One machine as the cloud describes it: a snapshot, ``state`` being starting, ready, crashed or deleted."""
+
+    id: str
+    name: str
+    shape: str
+    image: str
+    tags: Mapping[str, str]
+    login: Mapping[str, str] = field(repr=False)
+    started_ms: int
+    ended_ms: int = 0
+    state: str = "starting"
+    address: str = "192.0.2.1"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the machine has ended."""
+        return self.state in _GONE
+
+
+class Account:
+    """The account at the vendor: its machines, and whatever ails it.
+
+    A machine's name is taken for good, also after its end. ``ailment`` is the code that every call meets, and
+    ``scarcity`` the one that every create meets. ``next_hold`` holds the next machine before it is ready: its boot,
+    or with ``holds_answer`` the answer to the create itself.
+    """
+
+    clock: Clock
+    next_hold: Held | None
+
+    def __init__(self, clock: Clock, api_key: bytes) -> None:
+        self.clock = clock
+        self.api_key = api_key
+        self.machines: dict[str, Machine] = {}
+        self.ailment = ""
+        self.scarcity = ""
+        self.next_hold = None
+        self.holds_answer = False
+        self.loses_next_answer = False
+        self.held: dict[str, Held] = {}
+        self._ids = count(1)
+        self._changed = anyio.Event()
+
+    def start(self, *, name: str, shape: str, image: str, tags: Mapping[str, str], login: Mapping[str, str]) -> Machine:
+        """Start a machine and return it as it is just then."""
+        machine = Machine(f"m-{next(self._ids)}", name, shape, image, tags, login, self.clock.utc_ms())
+        self.machines[machine.id] = machine
+        if self.next_hold is not None:
+            self.held[machine.id], self.next_hold = self.next_hold, None
+            self.held[machine.id].reached.set()
+        return machine
+
+    async def hold(self, machine: str) -> None:
+        """Return once nobody holds the machine."""
+        if machine in self.held:
+            await self.held[machine].released.wait()
+
+    def end(self, machine: str, state: str) -> None:
+        """End a machine that has not ended yet; whoever waits for it is told."""
+        if not self.machines[machine].is_gone:
+            self.put(evolve(self.machines[machine], state=state, ended_ms=self.clock.utc_ms()))
+
+    def put(self, machine: Machine) -> None:
+        """Set what a machine is now and tell whoever waits."""
+        self.machines[machine.id] = machine
+        self.stir()
+
+    def stir(self) -> None:
+        """Let every waiter look again."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def change(self) -> None:
+        """Return when something has changed."""
+        await self._changed.wait()
+
+
+class Client:
+    """A session with the account, as an SDK gives one. Every call may raise :class:`CloudError`."""
+
+    def __init__(self, account: Account, api_key: bytes) -> None:
+        self._account = account
+        self._api_key = api_key
+
+    async def shapes(self) -> tuple[Shape, ...]:
+        """Return what can be had now."""
+        await self._call()
+        return () if self._account.scarcity else SHAPES
+
+    async def create(
+        self, *, name: str, shape: str, image: str, tags: Mapping[str, str], login: Mapping[str, str]
+    ) -> Machine:
+        """Start a machine; it is ready once :meth:`wait_ready` has returned.
+
+        Codes: ``no-such-shape``, ``name-taken``, ``exhausted``, ``quota``. An image is looked up only as the
+        machine boots.
+        """
+        await self._call()
+        account = self._account
+        self._refuse(name, shape)
+        machine = account.start(name=name, shape=shape, image=image, tags=tags, login=login)
+        if account.holds_answer:
+            await account.hold(machine.id)
+        if account.loses_next_answer:
+            account.loses_next_answer = False
+            raise CloudError("timeout", "connection reset")
+        return machine
+
+    async def wait_ready(self, machine: str) -> Machine:
+        """Return when the machine takes logins. Codes: ``no-such-image``, ``not-found``."""
+        await self._call()
+        await self._account.hold(machine)
+        now = self._get(machine)
+        if now.is_gone:
+            raise CloudError("not-found", machine)
+        if now.image not in IMAGES:
+            raise CloudError("no-such-image", now.image)
+        if now.state == "starting":
+            self._account.put(evolve(now, state="ready"))
+        return self._get(machine)
+
+    async def wait_gone(self, machine: str) -> Machine:
+        """Return when the machine has ended. Codes: ``not-found``."""
+        while True:
+            await self._call()
+            if self._get(machine).is_gone:
+                return self._get(machine)
+            await self._account.change()
+
+    async def list(self, matches: Callable[[Machine], bool]) -> tuple[Machine, ...]:
+        """Return the machines that match, ended ones also."""
+        await self._call()
+        return tuple(machine for machine in self._account.machines.values() if matches(machine))
+
+    async def delete(self, machine: str) -> None:
+        """End the machine. Codes: ``not-found``, also for one that has ended."""
+        await self._call()
+        if self._get(machine).is_gone:
+            raise CloudError("not-found", machine)
+        self._account.end(machine, "deleted")
+
+    async def wall_ms(self, machine: str) -> int:
+        """Return for how many milliseconds the machine has run. Codes: ``not-found``."""
+        await self._call()
+        now = self._get(machine)
+        return (now.ended_ms or self._account.clock.utc_ms()) - now.started_ms
+
+    async def _call(self) -> None:
+        await checkpoint()
+        if not hmac.compare_digest(self._account.api_key, self._api_key):
+            raise CloudError("auth", "the key is not accepted")
+        if self._account.ailment:
+            raise CloudError(self._account.ailment, "try again later")
+
+    def _refuse(self, name: str, shape: str) -> None:
+        if shape not in {known.name for known in SHAPES}:
+            raise CloudError("no-such-shape", shape)
+        if any(machine.name == name for machine in self._account.machines.values()):
+            raise CloudError("name-taken", name)
+        if self._account.scarcity:
+            raise CloudError(self._account.scarcity, shape)
+
+    def _get(self, machine: str) -> Machine:
+        if machine not in self._account.machines:
+            raise CloudError("not-found", machine)
+        return self._account.machines[machine]
+
+
+_ACCOUNTS: WeakValueDictionary[str, Account] = WeakValueDictionary()
+
+
+def publish(endpoint: str, account: Account) -> None:
+    """Let :func:`connect` find ``account`` under ``endpoint`` for as long as somebody holds it."""
+    _ACCOUNTS[endpoint] = account
+
+
+def connect(endpoint: str, api_key: bytes) -> Client:
+    """Return a session with the account at ``endpoint``; like most SDKs, it checks the key at the first call.
+
+    :raises CloudError: if nobody published an account there.
+    """
+    account = _ACCOUNTS.get(endpoint)
+    if account is None:
+        raise CloudError("timeout", f"nothing answers at {endpoint}")
+    return Client(account, api_key)
