@@ -39,7 +39,7 @@ docs: $(VENV)/.dev ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -b html docs docs/_build/html
 
 bench: $(VENV)/.dev ## measure; prints numbers, judges nothing
-	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' -o compute_bridge_guarded= -q -s
+	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py test_*.py' -o compute_bridge_guarded= -q -s
 
 soak: $(VENV)/.dev ## the long runs
 	$(BIN)/python -m pytest -m soak
