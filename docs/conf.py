@@ -15,5 +15,3 @@ html_theme = "furo"
 html_title = f"compute-bridge {__version__}"
 html_copy_source = False
 html_show_sphinx = False
-# A section may be its one index page.
-suppress_warnings = ["toc.empty_glob"]
