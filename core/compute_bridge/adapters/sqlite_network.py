@@ -50,7 +50,7 @@ class SqliteNetwork(SignalledNetwork, SupportsBatches):
     """One client of the file; made by :func:`open_sqlite_network`.
 
     Writes of concurrent tasks share a commit; reads never wait for one. A write that finds the file locked
-    by another process waits up to ``BUSY_MS`` before it raises ``NetworkError``.
+    by another process waits up to ``busy_ms`` before it raises ``NetworkError``.
     """
 
     def __init__(self, path: Path, parts: _Parts) -> None:
@@ -177,7 +177,7 @@ class SqliteNetwork(SignalledNetwork, SupportsBatches):
 
 
 @asynccontextmanager
-async def open_sqlite_network(path: Path) -> AsyncIterator[SqliteNetwork]:
+async def open_sqlite_network(path: Path, *, busy_ms: int = BUSY_MS) -> AsyncIterator[SqliteNetwork]:
     """Open the network file, made with mode 0600 if missing; any number of processes of one user may.
 
     Beside it stands the folder ``<path>.wake``. The file belongs on a local disk: SQLite's write-ahead log
@@ -186,19 +186,19 @@ async def open_sqlite_network(path: Path) -> AsyncIterator[SqliteNetwork]:
     :raises NetworkError: if the file cannot be made or opened, is another kind of file, or has the schema
         of another release.
     """
-    network = SqliteNetwork(path, await anyio.to_thread.run_sync(_open, path))
+    network = SqliteNetwork(path, await anyio.to_thread.run_sync(_open, path, busy_ms))
     try:
         yield network
     finally:
         await network.aclose()
 
 
-def _open(path: Path) -> _Parts:
+def _open(path: Path, busy_ms: int) -> _Parts:
     create_file(path, sql.NETWORK_FILE)
     with ExitStack() as undo:
 
         def connect(*, writes: bool) -> sqlite3.Connection:
-            connection = open_file(path, sql.NETWORK_FILE, busy_ms=BUSY_MS, writes=writes)
+            connection = open_file(path, sql.NETWORK_FILE, busy_ms=busy_ms, writes=writes)
             undo.callback(connection.close)
             return connection
 
