@@ -20,58 +20,67 @@ from compute_bridge.wire.quote import parse_quote, quote_hash
 
 _TEXT_LIMIT = 300
 
-# The library has one error type and many texts; the first of these that a text contains decides.
-# Narrow before wide: a revoked certificate also "fails to verify", a foreign root's list also
-# "fails to parse". Texts of dcap-qvl 0.7.0; one that is not here becomes REJECTED, never a pass.
+# The library has one error type and many texts, so they are told apart by how they begin; the first match decides.
+# Never by what they contain: parts of them are quoted from collateral that nobody has verified yet.
+# Texts of dcap-qvl 0.7.0; one that is not here becomes REJECTED, never a pass.
 _REASONS = (
-    ("evoked", AttestationReason.REVOKED),
+    ("CertRevoked", AttestationReason.REVOKED),
+    ("TCB status is invalid: Revoked", AttestationReason.REVOKED),
     ("CertExpired", AttestationReason.CERTIFICATE),
     ("CertNotValidYet", AttestationReason.CERTIFICATE),
     ("CrlExpired", AttestationReason.COLLATERAL_EXPIRED),
-    ("expired", AttestationReason.COLLATERAL_EXPIRED),
-    ("in the future", AttestationReason.COLLATERAL_FUTURE),
+    ("TCBInfo expired", AttestationReason.COLLATERAL_EXPIRED),
+    ("QE Identity expired", AttestationReason.COLLATERAL_EXPIRED),
+    ("TCBInfo issue date is in the future", AttestationReason.COLLATERAL_FUTURE),
+    ("QE Identity issue date is in the future", AttestationReason.COLLATERAL_FUTURE),
     ("UnknownIssuer", AttestationReason.ANCHOR),
     ("InvalidCrlSignatureForPublicKey", AttestationReason.ANCHOR),
+    ("Failed to load root ca", AttestationReason.ANCHOR),
+    ("Failed to parse root CA certificate", AttestationReason.ANCHOR),
     ("InvalidSignatureForPublicKey", AttestationReason.SIGNATURE),
-    ("Signature is invalid", AttestationReason.SIGNATURE),
-    ("signature is invalid", AttestationReason.SIGNATURE),
-    ("QE report", AttestationReason.QE_IDENTITY),
-    ("QE auth data", AttestationReason.QE_IDENTITY),
-    ("QE MRSIGNER", AttestationReason.QE_IDENTITY),
-    ("QE ISVPRODID", AttestationReason.QE_IDENTITY),
-    ("QE ATTRIBUTES", AttestationReason.QE_IDENTITY),
-    ("QE MISCSELECT", AttestationReason.QE_IDENTITY),
-    ("Unknown QE vendor", AttestationReason.QE_IDENTITY),
-    ("Debug mode", AttestationReason.DEBUG),
-    ("SEPT_VE_DISABLE", AttestationReason.ATTRIBUTES),
-    ("TD attributes", AttestationReason.ATTRIBUTES),
-    ("TD migration", AttestationReason.ATTRIBUTES),
-    ("TD profiling", AttestationReason.ATTRIBUTES),
-    ("SERVTD_EXT", AttestationReason.ATTRIBUTES),
-    ("MR service TD", AttestationReason.ATTRIBUTES),
-    ("mismatch: expected", AttestationReason.COLLATERAL_MISMATCH),
+    ("Signature is invalid for", AttestationReason.SIGNATURE),
+    ("ISV enclave report signature is invalid", AttestationReason.SIGNATURE),
+    ("QE report hash mismatch", AttestationReason.QE_IDENTITY),
+    ("QE report validation failed", AttestationReason.QE_IDENTITY),
+    ("Failed to decode QE report", AttestationReason.QE_IDENTITY),
+    ("Invalid QE auth data length", AttestationReason.QE_IDENTITY),
+    ("Unknown QE vendor ID", AttestationReason.QE_IDENTITY),
+    ("Debug mode is enabled", AttestationReason.DEBUG),
+    ("SEPT_VE_DISABLE is not enabled", AttestationReason.ATTRIBUTES),
+    ("Reserved bits in TD attributes are set", AttestationReason.ATTRIBUTES),
+    ("TD migration is enabled", AttestationReason.ATTRIBUTES),
+    ("TD profiling is enabled", AttestationReason.ATTRIBUTES),
+    ("SERVTD_EXT is enabled", AttestationReason.ATTRIBUTES),
+    ("Invalid MR service TD", AttestationReason.ATTRIBUTES),
+    ("TDX module identity", AttestationReason.TDX_MODULE),
+    ("TDX module", AttestationReason.TCB_STATUS),
+    ("No matching TCB level found", AttestationReason.TCB_STATUS),
+    ("Failed to evaluate the current TDX TCB", AttestationReason.TCB_STATUS),
     ("Fmspc mismatch", AttestationReason.COLLATERAL_MISMATCH),
-    ("TCB info in the collateral", AttestationReason.COLLATERAL_MISMATCH),
+    ("TDX quote with non-TDX TCB info", AttestationReason.COLLATERAL_MISMATCH),
     ("Unsupported QE Identity", AttestationReason.COLLATERAL_MISMATCH),
     ("UnknownRevocationStatus", AttestationReason.COLLATERAL_MISMATCH),
-    ("TCB level", AttestationReason.TCB_STATUS),
-    ("TCB status", AttestationReason.TCB_STATUS),
-    ("TDX module", AttestationReason.TCB_STATUS),
-    ("TEE_TCB_SVN2", AttestationReason.TCB_STATUS),
     ("Failed to decode quote", AttestationReason.MALFORMED),
-    ("in quote", AttestationReason.CERTIFICATE),
-    ("from quote", AttestationReason.CERTIFICATE),
-    ("PCK certificate", AttestationReason.CERTIFICATE),
-    ("Intel extension", AttestationReason.CERTIFICATE),
+    ("Failed to extract PCK certificates from quote", AttestationReason.CERTIFICATE),
+    ("Certificate chain is too short in quote", AttestationReason.CERTIFICATE),
+    ("Failed to parse PCK certificate", AttestationReason.CERTIFICATE),
+    ("Failed to get Intel extension", AttestationReason.CERTIFICATE),
     ("Failed to verify certificate chain", AttestationReason.CERTIFICATE),
-    ("TcbInfo", AttestationReason.COLLATERAL_MALFORMED),
-    ("TCB Info", AttestationReason.COLLATERAL_MALFORMED),
-    ("QeIdentity", AttestationReason.COLLATERAL_MALFORMED),
-    ("QE Identity", AttestationReason.COLLATERAL_MALFORMED),
-    ("CRL", AttestationReason.COLLATERAL_MALFORMED),
     ("Failed to parse certs", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to extract PCK certificates from collateral", AttestationReason.COLLATERAL_MALFORMED),
+    ("Certificate chain is too short for", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to decode TcbInfo", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to decode QeIdentity", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to decode TCB FMSPC", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to parse TCB Info", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to parse QE Identity", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to parse root CA CRL", AttestationReason.COLLATERAL_MALFORMED),
+    ("Failed to parse PCK CRL", AttestationReason.COLLATERAL_MALFORMED),
+    ("Unrecognized TCB status", AttestationReason.COLLATERAL_MALFORMED),
     ("Invalid key length", AttestationReason.COLLATERAL_MALFORMED),
 )
+# Only below these does the cause say more than the failure; it is a bare word of the certificate library.
+_CAUSED = ("Failed to verify certificate chain", "Failed to parse root CA CRL", "Failed to parse PCK CRL")
 
 _MENDS = {
     AttestationReason.ANCHOR: "name the bridge's root among the trust anchors, or refuse the bridge",
@@ -120,9 +129,12 @@ class DcapQuoteVerifier(QuoteVerifier):
 
 def reason_of(text: str) -> AttestationReason:
     """Return our code for an error text of dcap-qvl; ``REJECTED`` where we have no word for it."""
-    for needle, reason in _REASONS:
-        if needle in text:
-            return reason
+    failure, _, cause = text.removeprefix("Verification failed: ").partition("\n\nCaused by:\n")
+    beginnings = (cause.strip(), failure) if failure in _CAUSED else (failure,)
+    for beginning in beginnings:
+        for known, reason in _REASONS:
+            if beginning.startswith(known):
+                return reason
     return AttestationReason.REJECTED
 
 
@@ -228,7 +240,7 @@ def _demand(verified: VerifiedQuote, policy: QuotePolicy, now_s: int) -> None:
             f"anchor {verified.anchor!r} proves nothing about hardware",
             "allow development attestation in words, or refuse its bearer",
         )
-    if verified.expires_at_s is not None and verified.expires_at_s < now_s:
+    if verified.expires_at_s is not None and verified.expires_at_s <= now_s:
         raise _refusal(AttestationReason.COLLATERAL_EXPIRED, f"collateral lapsed at {verified.expires_at_s}")
     if verified.tcb_status not in policy.allowed_tcb_statuses:
         raise _refusal(

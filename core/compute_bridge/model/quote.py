@@ -43,6 +43,7 @@ class AttestationReason(StrEnum):
     SIGNATURE = "quote-signature"
     REVOKED = "quote-revoked"
     QE_IDENTITY = "quote-qe-identity"
+    TDX_MODULE = "quote-tdx-module"
     TCB_STATUS = "quote-tcb-status"
     ADVISORY = "quote-advisory"
     MEASUREMENTS = "quote-measurements"
@@ -212,7 +213,7 @@ class QuotePolicy:
 class VerifiedQuote:
     """What a verified quote proves. ``quote_hash`` covers header and body, and so is not malleable.
 
-    ``expires_at_s`` is when the first part of its collateral lapses, in Unix seconds.
+    ``expires_at_s`` is the Unix second from which the first part of its collateral no longer holds.
     """
 
     anchor: str
