@@ -1,0 +1,22 @@
+"""The conformance suite of backends: subclass it, give it a World, change nothing."""
+
+from compute_bridge.testing.promises.declaring import DeclaringPromises
+from compute_bridge.testing.promises.ending import EndingPromises
+from compute_bridge.testing.promises.failing import FailingPromises
+from compute_bridge.testing.promises.finding import FindingPromises
+from compute_bridge.testing.promises.provisioning import ProvisioningPromises
+
+
+class BackendConformance(DeclaringPromises, ProvisioningPromises, FindingPromises, EndingPromises, FailingPromises):
+    """Every promise of :class:`~compute_bridge.ports.backend.Backend`, one test each.
+
+    A plugin's test module is a subclass with one fixture::
+
+        class TestAwsBackend(BackendConformance):
+            @pytest.fixture
+            def world(self) -> World:
+                return FakeEc2()
+
+    A test that cannot hold yet is overridden and marked ``xfail`` with a reason; any other change of a test is an
+    error at collection. Pin the minor version of compute-bridge: a new version may bring new tests.
+    """
