@@ -1,0 +1,330 @@
+"""One grant from machine to usage log, journalled: every step writes its intent before its effect."""
+
+import logging
+
+import anyio
+from attrs import define, field
+
+from compute_bridge.host.envelopes import await_envelope, open_envelope, require_opening
+from compute_bridge.host.identity import BootSecrets
+from compute_bridge.host.lease_run import RunningLease
+from compute_bridge.host.lease_state import (
+    AttemptFailed,
+    Delivered,
+    Ended,
+    Ending,
+    Extended,
+    LeaseFacts,
+    LeaseState,
+    Logged,
+    Opened,
+    ProvisionIntended,
+    Routed,
+    Running,
+    Settled,
+    draft,
+    next_state,
+)
+from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.host.orders import bridge_made_key, make_order
+from compute_bridge.host.outbox import send
+from compute_bridge.host.receipts import make_receipt
+from compute_bridge.host.routing import PlacementError
+from compute_bridge.model import channels
+from compute_bridge.model.control import ControlVerdict
+from compute_bridge.model.grant import ComputeGrant
+from compute_bridge.model.ids import GrantId, short
+from compute_bridge.model.reason import Reason
+from compute_bridge.model.request import EnvelopeBody
+from compute_bridge.model.settlement import Claim, EntryKind, SettlementKey
+from compute_bridge.model.units import Milliseconds, UtcMs, charge
+from compute_bridge.model.usage import ComputeLog, Outcome, UsageMetrics
+from compute_bridge.ports.backend import Offer, Order
+from compute_bridge.ports.errors import ComputeBridgeError, EnvelopeError
+from compute_bridge.ports.journal import EventDraft
+from compute_bridge.wire import codec
+from compute_bridge.wire.signing import Domain, Signed, sign
+
+logger = logging.getLogger(__name__)
+
+RECEIPT_SEQUENCE = 0
+MAX_OFFER_BYTES = 16 * 1024
+
+
+class LeaseRefusedError(ComputeBridgeError):
+    """The grant cannot be served; end it with this outcome and reason, and keep serving the others."""
+
+    def __init__(self, reason: Reason, detail: str, *, outcome: Outcome = Outcome.REFUSED) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.outcome = outcome
+
+
+@define
+class Lease:
+    """The serving of one grant. ``secrets`` are those of the boot on whose card it was cleared."""
+
+    tools: LeaseTools
+    grant: Signed[ComputeGrant]
+    secrets: BootSecrets = field(repr=False)
+    facts: LeaseFacts
+    running: RunningLease | None = field(default=None, init=False)
+
+    async def serve(self) -> None:
+        """Serve the grant from where the journal shows it to where it is settled."""
+        if self.facts.get(Ended) is None:
+            try:
+                await self._serve_machine()
+            except LeaseRefusedError as refusal:
+                await self.refuse(refusal)
+        await self._log()
+        await self._settle()
+
+    async def _serve_machine(self) -> None:
+        body = await self._open()
+        running = await self._provision(body)
+        await self._deliver(body, running)
+        reason = await self._run(running)
+        await self._end(running, reason)
+
+    # --- open -------------------------------------------------------------------------------
+
+    async def _open(self) -> EnvelopeBody:
+        opened = self.facts.get(Opened)
+        if opened is not None:
+            return open_envelope(opened.sealed, self.grant, self.secrets.sealing, self._domain)
+        sealed, body = await self._await_envelope()
+        try:
+            require_opening(body, self.grant.value)
+        except EnvelopeError as error:
+            logger.error("alarm: grant %s: %s", self._name, error)  # noqa: TRY400 - no traceback: it names nothing
+            raise LeaseRefusedError(Reason.ENVELOPE_MISMATCH, str(error)) from error
+        await self._record(Opened(sealed), state=LeaseState.OPENED)
+        return body
+
+    async def _await_envelope(self) -> tuple[bytes, EnvelopeBody]:
+        wait_ms = self.tools.settings.envelope_wait_ms
+        with anyio.move_on_after(wait_ms / 1000):
+            try:
+                return await await_envelope(
+                    self.tools.shuffle, self.grant, self.secrets.sealing, self._domain
+                )
+            except EnvelopeError as error:
+                raise LeaseRefusedError(
+                    Reason.ENVELOPE_ABSENT, str(error), outcome=Outcome.NO_SHOW
+                ) from error
+        raise LeaseRefusedError(
+            Reason.ENVELOPE_ABSENT, f"no envelope within {wait_ms} ms", outcome=Outcome.NO_SHOW
+        )
+
+    # --- provision ----------------------------------------------------------------------------
+
+    async def _provision(self, body: EnvelopeBody) -> Running:
+        running = self.facts.get(Running)
+        if running is not None:
+            return running
+        try:
+            placement = await self.tools.router.place(
+                self.grant.value,
+                body.manifest.image,
+                order_for=lambda offer, attempt: self._order(body, offer, attempt),
+                intend=self._intend,
+                failed=self._attempt_failed,
+                resume=self._interrupted(body),
+            )
+        except PlacementError as error:
+            await self._record(Routed(error.lines))
+            raise LeaseRefusedError(error.reason, str(error)[:500], outcome=_outcome(error)) from error
+        running = Running(placement.instance, placement.order.offer.backend)
+        await self._record_all(
+            draft(self._id, Routed(placement.lines)),
+            draft(self._id, running, state=LeaseState.RUNNING),
+        )
+        return running
+
+    def _order(self, body: EnvelopeBody, offer: Offer, attempt: int) -> Order:
+        intended = self.facts.get(ProvisionIntended)
+        if intended is not None and intended.attempt == attempt:
+            ends_at = intended.ends_at
+        else:
+            allowance = self.tools.settings.provision_allowance_ms
+            ends_at = UtcMs(self.tools.clock.utc_ms() + self.grant.value.duration_ms + allowance)
+        return make_order(
+            self.tools.identity, self.grant, body, offer=offer, attempt=attempt, ends_at=ends_at
+        )
+
+    def _interrupted(self, body: EnvelopeBody) -> tuple[Order, int] | None:
+        """Return the attempt whose outcome the journal does not show, to be made again unchanged."""
+        intended, failed = self.facts.get(ProvisionIntended), self.facts.get(AttemptFailed)
+        if intended is None:
+            return None
+        offer = codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES)
+        if failed is not None and failed.token == intended.token:
+            return None
+        return self._order(body, offer, intended.attempt), intended.attempt
+
+    async def _intend(self, order: Order, attempt: int) -> None:
+        intent = ProvisionIntended(
+            order.token, order.offer.backend, codec.encode(order.offer), attempt, order.ends_at
+        )
+        # One record call: a full disk that stops the create must not stop the terminate.
+        await self._record_all(
+            draft(self._id, intent, state=LeaseState.PROVISIONING),
+            draft(self._id, intent, kind="terminate-intended"),
+        )
+
+    async def _attempt_failed(self, order: Order, reason: Reason, detail: str) -> None:
+        await self._record(AttemptFailed(order.token, reason, detail[:500]))
+
+    # --- deliver ------------------------------------------------------------------------------
+
+    async def _deliver(self, body: EnvelopeBody, running: Running) -> None:
+        if self.facts.state in (LeaseState.ENDING, LeaseState.ENDED):
+            return
+        if self.facts.receipt_event:
+            sealed = await self.tools.journal.blob(self.facts.receipt_event)
+        else:
+            sealed = await self._make_receipt(body, running)
+        if sealed is not None:
+            await self.tools.shuffle.reply(self.grant.value.bearer_pointer, sealed)
+
+    async def _make_receipt(self, body: EnvelopeBody, running: Running) -> bytes:
+        intended = self.facts.require(ProvisionIntended)
+        private = "" if body.ssh_key else bridge_made_key(self.tools.identity, intended.token)
+        receipt = make_receipt(
+            self.grant,
+            running.instance,
+            codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES),
+            facts=self.tools.card_facts,
+            secrets=self.secrets,
+            recipient=body.sealing_key,
+            private_key=private,
+            domain=self._domain,
+        )
+        await self._record(
+            Delivered(receipt.hash, receipt.sequence, self.grant.value.bearer_pointer),
+            state=LeaseState.DELIVERED,
+            blob=receipt.sealed,
+        )
+        return receipt.sealed
+
+    # --- run and end --------------------------------------------------------------------------
+
+    async def _run(self, running: Running) -> Reason:
+        ending = self.facts.get(Ending)
+        if ending is not None:
+            return ending.reason
+        self.running = RunningLease(self.tools, running, self.duration_ms, record=self._record)
+        reason = await self.running.until_end()
+        await self._record(Ending(reason), state=LeaseState.ENDING)
+        return reason
+
+    async def _end(self, running: Running, reason: Reason) -> None:
+        lease = self.running or RunningLease(self.tools, running, self.duration_ms, record=self._record)
+        ended = await lease.end(reason, self.facts)
+        await self._record(ended, state=LeaseState.ENDED)
+
+    async def refuse(self, refusal: LeaseRefusedError) -> None:
+        """End the lease without a machine: nothing started, nothing billable."""
+        logger.info("grant %s %s: %s", self._name, refusal.outcome, refusal.reason)
+        ended = Ended(
+            refusal.outcome.value, refusal.reason, refusal.detail[:500], UtcMs(0), Milliseconds(0), UsageMetrics()
+        )
+        await self._record(ended, state=LeaseState.ENDED)
+
+    async def apply(self, verdict: ControlVerdict) -> None:
+        """Take in what the module decided about this lease: a release or an extension."""
+        if verdict.duration_ms > self.duration_ms:
+            await self._record(Extended(verdict.duration_ms))
+        if self.running is not None:
+            await self.running.apply(verdict)
+
+    # --- log and settle -------------------------------------------------------------------------
+
+    async def _log(self) -> None:
+        logged = self.facts.get(Logged)
+        if logged is None:
+            signed = sign(self._account(), self.tools.current.signing, domain=self._domain)
+            logged = Logged(signed.raw, signed.hash)
+            await self._record(logged, state=LeaseState.LOGGED)
+        network, clock = self.tools.market.network, self.tools.clock
+        await send(network, channels.LOGS, self._id, logged.log, clock=clock)
+
+    def _account(self) -> ComputeLog:
+        ended, running = self.facts.require(Ended), self.facts.get(Running)
+        delivered = self.facts.get(Delivered)
+        served = ended.outcome == Outcome.SERVED
+        return ComputeLog(
+            grant_id=self._id,
+            provider_id=self.tools.identity.provider,
+            epoch=self.tools.epoch,
+            sequence=0,
+            outcome=Outcome(ended.outcome),
+            reason=ended.reason,
+            started_at=running.instance.started_at if running and served else UtcMs(0),
+            ended_at=ended.ended_at if served else UtcMs(0),
+            billable_ms=ended.billable_ms,
+            usage=ended.usage,
+            receipt_hash=delivered.receipt_hash if delivered else b"",
+            development_attestation=self.tools.card_facts.development_attestation,
+        )
+
+    async def _settle(self) -> None:
+        if self.facts.get(Settled) is not None:
+            return
+        ended = self.facts.require(Ended)
+        amount = charge(self.grant.value.rate, ended.billable_ms)
+        if not amount:
+            await self._record(Settled(Reason.NOTHING_DUE), state=LeaseState.SETTLED)
+            return
+        log = self.facts.require(Logged)
+        claim = Claim(
+            key=SettlementKey(self._id, EntryKind.CHARGE, 0),
+            provider_id=self.tools.identity.provider,
+            log_hash=log.hash,
+            rate=self.grant.value.rate,
+            billable_ms=ended.billable_ms,
+            amount=amount,
+            currency=self.grant.value.currency,
+        )
+        result = await self.tools.settlement.settle(claim)
+        await self._record(Settled(result.reason), state=LeaseState.SETTLED)
+
+    # --- journal --------------------------------------------------------------------------------
+
+    @property
+    def duration_ms(self) -> Milliseconds:
+        """The duration in force: as granted, or as the module extended it."""
+        extended = self.facts.get(Extended)
+        return extended.duration_ms if extended else self.grant.value.duration_ms
+
+    async def _record(
+        self, body: object, *, state: LeaseState | None = None, blob: bytes | None = None
+    ) -> None:
+        await self._record_all(draft(self._id, body, state=state, blob=blob))
+
+    async def _record_all(self, *drafts: EventDraft) -> None:
+        state = self.facts.state
+        for one in drafts:
+            if one.state is not None:
+                state = next_state(state, LeaseState(one.state), self._id)
+        for event in await self.tools.journal.record(*drafts):
+            self.facts.apply(event)
+
+    @property
+    def _id(self) -> GrantId:
+        return self.grant.value.id
+
+    @property
+    def _domain(self) -> Domain:
+        return self.tools.identity.domain
+
+    @property
+    def _name(self) -> str:
+        return short(self._id)
+
+
+def _outcome(error: PlacementError) -> Outcome:
+    """A grant that no offer could take was refused; one that was tried and did not work out failed."""
+    return Outcome.FAILED if error.attempts else Outcome.REFUSED

@@ -1,0 +1,169 @@
+"""A lease while its machine runs: watched, metered, and ended until the backend shows it gone."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+from attrs import define, evolve, field
+
+from compute_bridge.host.lease_state import Ended, LeaseFacts, Metered, Running
+from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.model.control import ControlAction, ControlVerdict
+from compute_bridge.model.ids import short
+from compute_bridge.model.reason import Reason
+from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.model.usage import Figure, Outcome, UsageMetrics, UsageSource
+from compute_bridge.ports.backend import Backend, ExitCause, InstanceExit, SupportsExtend
+from compute_bridge.ports.errors import BackendError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REASON_OF = {
+    ExitCause.EXITED: Reason.EXITED,
+    ExitCause.TERMINATED: Reason.OPERATOR_STOP,
+    ExitCause.DEADLINE: Reason.DEADLINE,
+    ExitCause.PREEMPTED: Reason.PREEMPTED,
+    ExitCause.LOST: Reason.LOST,
+}
+"""Why a machine that ended by itself ended; one that somebody else terminated, the operator did."""
+
+FIRST_RETRY_MS = 500
+LONGEST_RETRY_MS = 30_000
+EXIT_RECORD_WAIT_S = 10
+
+
+@define
+class RunningLease:
+    """The running part of one lease. Time is counted on the monotonic clock, so a jump of the wall clock
+    neither kills nor extends.
+    """
+
+    tools: LeaseTools
+    running: Running
+    duration_ms: Milliseconds
+    record: Callable[[Metered], Awaitable[None]]
+    already_ms: Milliseconds = Milliseconds(0)
+    _began_ms: int = field(init=False)
+    _reason: Reason | None = field(default=None, init=False)
+    _over: anyio.Event = field(factory=anyio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._began_ms = self.tools.clock.monotonic_ms() - self.already_ms
+
+    async def until_end(self) -> Reason:
+        """Return why the lease ends: its own end, the requester's release, or the machine's."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            tasks.start_soon(self._meter)
+            tasks.start_soon(self._keep_deadline)
+            await self._over.wait()
+            tasks.cancel_scope.cancel()
+        assert self._reason is not None  # noqa: S101 - set before the event
+        return self._reason
+
+    async def apply(self, verdict: ControlVerdict) -> None:
+        """Take in a release, or an extension: the machine's own end moves where the backend can."""
+        if verdict.action is ControlAction.RELEASE:
+            self._finish(Reason.RELEASED)
+        elif verdict.duration_ms > self.duration_ms:
+            self.duration_ms = verdict.duration_ms
+            await self._extend()
+
+    async def end(self, reason: Reason, facts: LeaseFacts) -> Ended:
+        """End the machine, until the backend shows it gone, and return the account of its life."""
+        usage = await self._last_usage(facts)
+        await self._persist(self._terminate)
+        exit_ = await self._exit_record()
+        started = self.running.instance.started_at
+        ended_at = exit_.ended_at or UtcMs(started + self._elapsed())
+        billable = Milliseconds(min(self.duration_ms, max(0, ended_at - started)))
+        wall = Figure(billable, UsageSource.BACKEND if exit_.ended_at else UsageSource.ALLOCATION)
+        usage = evolve(usage, wall_ms=wall)
+        return Ended(
+            Outcome.SERVED.value, reason, exit_.detail, UtcMs(started + billable), billable, usage
+        )
+
+    # --- while it runs ------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        exit_ = await self._persist(self._watch_once)
+        self._finish(REASON_OF[exit_.cause])
+
+    async def _watch_once(self) -> InstanceExit:
+        return await self._backend.watch_until_exit(self.running.instance.id)
+
+    async def _meter(self) -> None:
+        while True:
+            await self.tools.clock.sleep_ms(self.tools.settings.meter_every_ms)
+            try:
+                await self.record(Metered(await self._backend.usage(self.running.instance.id)))
+            except BackendError as error:
+                logger.info("lease %s: no usage just now: %s", self._name, error)
+
+    async def _keep_deadline(self) -> None:
+        while (left := self.duration_ms - self._elapsed()) > 0:
+            await self.tools.clock.sleep_ms(left)
+        self._finish(Reason.DEADLINE)
+
+    async def _extend(self) -> None:
+        backend = self._backend
+        if not isinstance(backend, SupportsExtend):
+            logger.warning("lease %s: backend %s cannot move an end", self._name, backend.name)
+            return
+        allowance = self.tools.settings.provision_allowance_ms
+        ends_at = UtcMs(self.running.instance.started_at + self.duration_ms + allowance)
+        try:
+            await backend.extend(self.running.instance.id, ends_at)
+        except BackendError as error:
+            logger.warning("lease %s: its end was not moved: %s", self._name, error)
+
+    def _finish(self, reason: Reason) -> None:
+        if self._reason is None:
+            self._reason = reason
+            self._over.set()
+
+    # --- its end ------------------------------------------------------------------------------
+
+    async def _last_usage(self, facts: LeaseFacts) -> UsageMetrics:
+        try:
+            return await self._backend.usage(self.running.instance.id)
+        except BackendError as error:
+            logger.info("lease %s: last usage is the last checkpoint: %s", self._name, error)
+        metered = facts.get(Metered)
+        return metered.usage if metered else UsageMetrics()
+
+    async def _terminate(self) -> None:
+        await self._backend.terminate(self.running.instance.id)
+
+    async def _exit_record(self) -> InstanceExit:
+        with anyio.move_on_after(EXIT_RECORD_WAIT_S):
+            try:
+                return await self._watch_once()
+            except BackendError as error:
+                logger.info("lease %s: no record of its end: %s", self._name, error)
+        return InstanceExit(ExitCause.TERMINATED, UtcMs(0))
+
+    async def _persist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until the backend answers: cannot observe is not dead, and not yet terminated is not gone."""
+        wait = FIRST_RETRY_MS
+        while True:
+            try:
+                return await ask()
+            except BackendError as error:
+                logger.warning("lease %s: asking again: %s", self._name, error)
+            await self.tools.clock.sleep_ms(wait)
+            wait = min(2 * wait, LONGEST_RETRY_MS)
+
+    def _elapsed(self) -> int:
+        return self.tools.clock.monotonic_ms() - self._began_ms
+
+    @property
+    def _backend(self) -> Backend:
+        return self.tools.fleet.backend(self.running.backend)
+
+    @property
+    def _name(self) -> str:
+        return short(self.running.instance.token)
