@@ -5,6 +5,8 @@ Every message says what failed, where, and the mend, in that order, and holds no
 
 from enum import StrEnum
 
+from attrs import frozen
+
 from compute_bridge.model.errors import ComputeBridgeError as ComputeBridgeError
 from compute_bridge.model.errors import EnvelopeError as EnvelopeError
 from compute_bridge.model.errors import RecordError as RecordError
@@ -17,8 +19,25 @@ class BootError(ComputeBridgeError):
     """The bridge cannot start; show the step and the mend, then exit."""
 
 
+@frozen
+class Fault:
+    """One mistake in a file: the key path, what must stand there, what was got, and the mend."""
+
+    key: str
+    expected: str
+    got: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.expected}; got {self.got}; {self.mend}"
+
+
 class BootFileError(BootError):
     """The boot file is wrong; show every fault, each with its key path, then exit."""
+
+    def __init__(self, message: str, *, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
 class PluginError(BootError):
