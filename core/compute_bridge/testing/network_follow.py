@@ -22,9 +22,10 @@ class FollowConformance:
             async with aclosing(two.follow(STREAM)) as whole, aclosing(two.follow(STREAM, after=1)) as rest:
                 assert [entry.sequence for entry in await take(whole, 2)] == [1, 2]
                 assert [entry.sequence for entry in await take(rest, 1)] == [2]
-                await one.append(STREAM, b"2", b"new")
+                async with anyio.create_task_group() as group:
+                    group.start_soon(_append_after, one, b"2", 20)
 
-                assert await anext(whole) == await anext(rest) == Entry(3, b"2", b"new")
+                    assert await anext(whole) == await anext(rest) == Entry(3, b"2", b"")
 
     async def test_follow_beyond_the_tail_waits_for_it(self, world: NetworkWorld) -> None:
         """Troubleshooting: entries up to ``after`` are never shown, even when they come later."""
@@ -59,6 +60,14 @@ class FollowConformance:
                     group.start_soon(_append_hundred, (one, two)[writer % 2], writer)
 
         assert sorted(seen) == [list(range(1, 401)), list(range(1, 401)), list(range(124, 401))]
+
+    async def test_one_append_wakes_every_follower(self, world: NetworkWorld) -> None:
+        """Troubleshooting: readers that wait for the same stream share nothing but the news."""
+        async with within(world), world.open() as one, world.open() as two:
+            async with anyio.create_task_group() as group:
+                for network in (one, two, one, two):
+                    group.start_soon(follow_some, network, STREAM, 1)
+                await _append_after(one, b"id", 20)
 
     async def test_follow_survives_a_cut_connection(self, world: NetworkWorld) -> None:
         """Troubleshooting: reconnect inside and resume behind the last entry that was yielded."""

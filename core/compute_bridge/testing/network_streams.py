@@ -73,9 +73,11 @@ class StreamConformance:
         """Troubleshooting: ids, tails and names count within one stream; a collection is another thing."""
         async with within(world), world.open() as network:
             await network.put(STREAM, b"id", b"value", expect=0)
+            await network.append("suite/stream", b"first", b"other")
             await network.append("suite/stream", b"id", b"other")
 
             assert await network.tail(STREAM) == 0
+            assert await network.find(STREAM, b"id") is None
             assert await network.append(STREAM, b"id", b"record", expect_last=0) == 1
 
     async def test_expect_last_must_be_the_tail(self, world: NetworkWorld) -> None:
