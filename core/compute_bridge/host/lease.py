@@ -71,6 +71,11 @@ class Lease:
     facts: LeaseFacts
     running: RunningLease | None = field(default=None, init=False)
 
+    @property
+    def id(self) -> GrantId:
+        """The grant's id, which is the lease's."""
+        return self.grant.value.id
+
     async def serve(self) -> None:
         """Serve the grant from where the journal shows it to where it is settled."""
         if self.facts.get(Ended) is None:
@@ -107,16 +112,10 @@ class Lease:
         wait_ms = self.tools.settings.envelope_wait_ms
         with anyio.move_on_after(wait_ms / 1000):
             try:
-                return await await_envelope(
-                    self.tools.shuffle, self.grant, self.secrets.sealing, self._domain
-                )
+                return await await_envelope(self.tools.shuffle, self.grant, self.secrets.sealing, self._domain)
             except EnvelopeError as error:
-                raise LeaseRefusedError(
-                    Reason.ENVELOPE_ABSENT, str(error), outcome=Outcome.NO_SHOW
-                ) from error
-        raise LeaseRefusedError(
-            Reason.ENVELOPE_ABSENT, f"no envelope within {wait_ms} ms", outcome=Outcome.NO_SHOW
-        )
+                raise LeaseRefusedError(Reason.ENVELOPE_ABSENT, str(error), outcome=Outcome.NO_SHOW) from error
+        raise LeaseRefusedError(Reason.ENVELOPE_ABSENT, f"no envelope within {wait_ms} ms", outcome=Outcome.NO_SHOW)
 
     # --- provision ----------------------------------------------------------------------------
 
@@ -138,8 +137,8 @@ class Lease:
             raise LeaseRefusedError(error.reason, str(error)[:500], outcome=_outcome(error)) from error
         running = Running(placement.instance, placement.order.offer.backend)
         await self._record_all(
-            draft(self._id, Routed(placement.lines)),
-            draft(self._id, running, state=LeaseState.RUNNING),
+            draft(self.id, Routed(placement.lines)),
+            draft(self.id, running, state=LeaseState.RUNNING),
         )
         return running
 
@@ -150,9 +149,7 @@ class Lease:
         else:
             allowance = self.tools.settings.provision_allowance_ms
             ends_at = UtcMs(self.tools.clock.utc_ms() + self.grant.value.duration_ms + allowance)
-        return make_order(
-            self.tools.identity, self.grant, body, offer=offer, attempt=attempt, ends_at=ends_at
-        )
+        return make_order(self.tools.identity, self.grant, body, offer=offer, attempt=attempt, ends_at=ends_at)
 
     def _interrupted(self, body: EnvelopeBody) -> tuple[Order, int] | None:
         """Return the attempt whose outcome the journal does not show, to be made again unchanged."""
@@ -165,13 +162,11 @@ class Lease:
         return self._order(body, offer, intended.attempt), intended.attempt
 
     async def _intend(self, order: Order, attempt: int) -> None:
-        intent = ProvisionIntended(
-            order.token, order.offer.backend, codec.encode(order.offer), attempt, order.ends_at
-        )
+        intent = ProvisionIntended(order.token, order.offer.backend, codec.encode(order.offer), attempt, order.ends_at)
         # One record call: a full disk that stops the create must not stop the terminate.
         await self._record_all(
-            draft(self._id, intent, state=LeaseState.PROVISIONING),
-            draft(self._id, intent, kind="terminate-intended"),
+            draft(self.id, intent, state=LeaseState.PROVISIONING),
+            draft(self.id, intent, kind="terminate-intended"),
         )
 
     async def _attempt_failed(self, order: Order, reason: Reason, detail: str) -> None:
@@ -249,14 +244,14 @@ class Lease:
             logged = Logged(signed.raw, signed.hash)
             await self._record(logged, state=LeaseState.LOGGED)
         network, clock = self.tools.market.network, self.tools.clock
-        await send(network, channels.LOGS, self._id, logged.log, clock=clock)
+        await send(network, channels.LOGS, self.id, logged.log, clock=clock)
 
     def _account(self) -> ComputeLog:
         ended, running = self.facts.require(Ended), self.facts.get(Running)
         delivered = self.facts.get(Delivered)
         served = ended.outcome == Outcome.SERVED
         return ComputeLog(
-            grant_id=self._id,
+            grant_id=self.id,
             provider_id=self.tools.identity.provider,
             epoch=self.tools.epoch,
             sequence=0,
@@ -280,7 +275,7 @@ class Lease:
             return
         log = self.facts.require(Logged)
         claim = Claim(
-            key=SettlementKey(self._id, EntryKind.CHARGE, 0),
+            key=SettlementKey(self.id, EntryKind.CHARGE, 0),
             provider_id=self.tools.identity.provider,
             log_hash=log.hash,
             rate=self.grant.value.rate,
@@ -299,22 +294,16 @@ class Lease:
         extended = self.facts.get(Extended)
         return extended.duration_ms if extended else self.grant.value.duration_ms
 
-    async def _record(
-        self, body: object, *, state: LeaseState | None = None, blob: bytes | None = None
-    ) -> None:
-        await self._record_all(draft(self._id, body, state=state, blob=blob))
+    async def _record(self, body: object, *, state: LeaseState | None = None, blob: bytes | None = None) -> None:
+        await self._record_all(draft(self.id, body, state=state, blob=blob))
 
     async def _record_all(self, *drafts: EventDraft) -> None:
         state = self.facts.state
         for one in drafts:
             if one.state is not None:
-                state = next_state(state, LeaseState(one.state), self._id)
+                state = next_state(state, LeaseState(one.state), self.id)
         for event in await self.tools.journal.record(*drafts):
             self.facts.apply(event)
-
-    @property
-    def _id(self) -> GrantId:
-        return self.grant.value.id
 
     @property
     def _domain(self) -> Domain:
@@ -322,7 +311,7 @@ class Lease:
 
     @property
     def _name(self) -> str:
-        return short(self._id)
+        return short(self.id)
 
 
 def _outcome(error: PlacementError) -> Outcome:

@@ -82,9 +82,7 @@ class RunningLease:
         billable = Milliseconds(min(self.duration_ms, max(0, ended_at - started)))
         wall = Figure(billable, UsageSource.BACKEND if exit_.ended_at else UsageSource.ALLOCATION)
         usage = evolve(usage, wall_ms=wall)
-        return Ended(
-            Outcome.SERVED.value, reason, exit_.detail, UtcMs(started + billable), billable, usage
-        )
+        return Ended(Outcome.SERVED.value, reason, exit_.detail, UtcMs(started + billable), billable, usage)
 
     # --- while it runs ------------------------------------------------------------------------
 

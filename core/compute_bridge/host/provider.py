@@ -1,0 +1,182 @@
+"""The grant loop: grants in, one lease task each; one bad grant never stops another."""
+
+import logging
+from collections import Counter
+
+import anyio
+from anyio.abc import TaskGroup
+from attrs import define, field
+
+from compute_bridge.host.admission import (
+    Load,
+    NotAdmittedError,
+    admitted_card,
+    check_cleared,
+    check_commitment,
+)
+from compute_bridge.host.identity import BootSecrets
+from compute_bridge.host.lease import Lease, LeaseRefusedError
+from compute_bridge.host.lease_state import (
+    HOLDING_STATES,
+    OPEN_STATES,
+    Granted,
+    LeaseFacts,
+    LeaseState,
+    draft,
+)
+from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.model import channels
+from compute_bridge.model.control import ControlVerdict
+from compute_bridge.model.grant import ComputeGrant
+from compute_bridge.model.ids import GrantId, PublicKey, short
+from compute_bridge.model.reason import Reason
+from compute_bridge.ports.errors import BackendError, JournalError, NetworkError, SettlementError
+from compute_bridge.wire.signing import Signed, open_signed
+
+logger = logging.getLogger(__name__)
+
+RETRY_MS = 5_000
+EVENTS_PER_LEASE = 100_000
+
+
+@define
+class Provider:
+    """Serves the grants of one provider. ``boots`` are the keys of every boot that the journal knows."""
+
+    tools: LeaseTools
+    boots: dict[PublicKey, BootSecrets] = field(repr=False)
+    draining: bool = False
+    retired: bool = False
+    leases: dict[GrantId, Lease] = field(factory=dict, init=False)
+    _closed: set[GrantId] = field(factory=set, init=False)
+    refused: Counter[Reason] = field(factory=Counter, init=False)
+    served: int = field(default=0, init=False)
+
+    async def run(self) -> None:
+        """Resume every open lease, then serve grants until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            await self._resume(tasks)
+            tasks.start_soon(self._follow_controls)
+            tasks.start_soon(self._follow_statements)
+            await self._follow_grants(tasks)
+
+    @property
+    def load(self) -> Load:
+        """What is open now, counted from the leases themselves."""
+        holding = [one for one in self.leases.values() if one.facts.state in HOLDING_STATES]
+        return Load(len(holding), dict(Counter(one.grant.value.band for one in holding)))
+
+    # --- grants ---------------------------------------------------------------------------------
+
+    async def _follow_grants(self, tasks: TaskGroup) -> None:
+        market = self.tools.market
+        after = await market.network.cursor(self._consumer, channels.GRANT_STREAM)
+        async for sequence, grant in market.grants(after):
+            if grant.value.provider_id == self.tools.identity.provider:
+                await self._take(grant, tasks)
+            await market.network.save_cursor(self._consumer, channels.GRANT_STREAM, sequence)
+
+    async def _take(self, grant: Signed[ComputeGrant], tasks: TaskGroup) -> None:
+        if grant.value.id in self.leases or grant.value.id in self._closed:
+            logger.info("grant %s again: %s", short(grant.value.id), Reason.GRANT_REPLAYED)
+            return
+        lease, refusal = await self._admit(grant)
+        self.leases[grant.value.id] = lease
+        tasks.start_soon(self._keep, lease, refusal)
+
+    async def _admit(self, grant: Signed[ComputeGrant]) -> tuple[Lease, LeaseRefusedError | None]:
+        refusal, secrets = None, self.tools.current
+        try:
+            secrets = await self._check(grant)
+        except NotAdmittedError as error:
+            refusal = LeaseRefusedError(error.reason, error.detail)
+        granted = draft(grant.value.id, Granted(grant.raw, secrets.nonce), state=LeaseState.GRANTED)
+        facts = LeaseFacts.fold(grant.value.id, await self.tools.journal.record(granted))
+        return Lease(self.tools, grant, secrets, facts), refusal
+
+    async def _check(self, grant: Signed[ComputeGrant]) -> BootSecrets:
+        if self.draining or self.retired:
+            raise NotAdmittedError(
+                Reason.RETIRED if self.retired else Reason.DRAINING, "the bridge takes no new grants"
+            )
+        await check_cleared(self.tools.market, grant)
+        card = await admitted_card(self.tools.market, self.tools.identity.provider, grant.value)
+        secrets = self.boots.get(card.binding.keys.signing)
+        if secrets is None:
+            raise NotAdmittedError(Reason.GRANT_CARD_UNKNOWN, "its card has keys of no boot in the journal")
+        check_commitment(card, grant.value, self.load)
+        return secrets
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    async def _resume(self, tasks: TaskGroup) -> None:
+        for row in await self.tools.journal.lease_states():
+            grant = GrantId(row.lease)
+            if LeaseState(row.state) not in OPEN_STATES:
+                self._closed.add(grant)
+                continue
+            events = await self.tools.journal.events(lease=grant, limit=EVENTS_PER_LEASE)
+            lease = self._reopen(LeaseFacts.fold(grant, events))
+            logger.info("lease %s resumed at %s", short(grant), row.state)
+            self.leases[grant] = lease
+            tasks.start_soon(self._keep, lease, None)
+
+    def _reopen(self, facts: LeaseFacts) -> Lease:
+        granted = facts.require(Granted)
+        market = self.tools.market
+        grant = open_signed(granted.grant, ComputeGrant, market.domain, by=market.config.signing_key)
+        secrets = next((one for one in self.boots.values() if one.nonce == granted.boot_nonce), None)
+        if secrets is None:
+            raise JournalError(f"lease {short(facts.grant)}: no boot in the journal has its keys")
+        return Lease(self.tools, grant, secrets, facts)
+
+    async def _keep(self, lease: Lease, refusal: LeaseRefusedError | None) -> None:
+        """Serve one lease to its end, whatever happens in it; the supervisor of the grant loop."""
+        while True:
+            try:
+                if refusal is not None:
+                    await lease.refuse(refusal)
+                    self.refused[refusal.reason] += 1
+                    refusal = None
+                await lease.serve()
+            except (BackendError, NetworkError, SettlementError) as error:
+                logger.warning("lease %s: again in %d ms: %s", short(lease.id), RETRY_MS, error)
+            except Exception:
+                # The named supervisor: a fault in one lease is told and tried again, never spread.
+                logger.exception("lease %s: fault, again in %d ms", short(lease.id), RETRY_MS)
+            else:
+                break
+            await self.tools.clock.sleep_ms(RETRY_MS)
+        self.served += 1
+        self._closed.add(lease.id)
+        del self.leases[lease.id]
+
+    # --- what the market says of leases -----------------------------------------------------------
+
+    async def _follow_controls(self) -> None:
+        market = self.tools.market
+        after = await market.network.cursor(self._consumer, channels.CONTROL_VERDICTS)
+        async for sequence, verdict in market.control_verdicts(after):
+            await self._apply(verdict.value)
+            await market.network.save_cursor(self._consumer, channels.CONTROL_VERDICTS, sequence)
+
+    async def _apply(self, verdict: ControlVerdict) -> None:
+        lease = self.leases.get(verdict.grant_id)
+        if lease is not None and verdict.reason == Reason.CONTROL_APPLIED:
+            await lease.apply(verdict)
+
+    async def _follow_statements(self) -> None:
+        market, settlement = self.tools.market, self.tools.settlement
+        after = await market.network.cursor(self._consumer, channels.SETTLEMENTS)
+        async for sequence, statement in market.statements(after):
+            if statement.value.provider_id == self.tools.identity.provider and statement.value.charge:
+                try:
+                    result = await settlement.reconcile(statement.value)
+                    logger.info("grant %s: %s", short(statement.value.key.grant_id), result.state)
+                except SettlementError as error:
+                    logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
+            await market.network.save_cursor(self._consumer, channels.SETTLEMENTS, sequence)
+
+    @property
+    def _consumer(self) -> str:
+        return f"bridge/{self.tools.identity.provider.hex()}"
