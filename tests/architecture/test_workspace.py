@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from compute_bridge import __version__
 
@@ -107,6 +109,20 @@ def test_every_dependency_is_pinned():
     ours = {"compute-bridge", *(f"compute-bridge-{plugin}" for plugin in PLUGINS)}
 
     assert declared_requirements() - ours - names == set()
+
+
+def required_python(name: str) -> str:
+    try:
+        return metadata(name)["Requires-Python"] or ""
+    except PackageNotFoundError:
+        return ""
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.12.0", "3.13.0"])
+def test_what_is_pinned_installs_on_every_supported_python(python: str):
+    refusing = [name for name in PINS if python not in SpecifierSet(required_python(name))]
+
+    assert refusing == []
 
 
 def test_the_hooks_use_the_pinned_tools():
