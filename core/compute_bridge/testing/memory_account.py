@@ -47,6 +47,7 @@ class Shape:
 SHAPES = (
     Shape("small", "eu-north", "eu-north-a", 4, 8, 40, 0, False, True, 24, (9_000_000, 1_200_000, 40_000, 0)),
     Shape("sealed", "eu-north", "eu-north-b", 8, 32, 80, 0, True, False, 240, (14_000_000, 1_900_000, 40_000, 0)),
+    Shape("wide", "eu-north", "eu-north-a", 32, 16, 20, 0, False, True, 24, (7_000_000, 1_200_000, 40_000, 0)),
     Shape("gpu", "us-west", "us-west-a", 16, 64, 200, 4, False, True, 48, (8_000_000, 1_100_000, 30_000, 900_000_000)),
 )
 IMAGES = ("plain",)

@@ -57,7 +57,7 @@ def walks(draw: st.DrawFn, capabilities: tuple[Capability, ...]) -> Requirements
 def _directions(capability: Capability, all_: tuple[Capability, ...]) -> dict[str, list[Any]]:
     regions = sorted({other.region for other in all_} - {_ELSEWHERE})
     sizes: dict[str, list[Any]] = {
-        name: _around(getattr(capability.ceiling, name), _FLOORS[name], _CEILINGS[name]) for name in _FLOORS
+        name: _around(getattr(capability.ceiling, name), low, _CEILINGS[name]) for name, low in _FLOORS.items()
     }
     return sizes | {
         "duration_ms": _around(capability.max_duration_ms, 1, MAX_DURATION_MS),

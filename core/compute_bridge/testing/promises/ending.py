@@ -37,7 +37,7 @@ class EndingPromises(Situation):
         async with world.open() as other:
             await end(world, other, instance.id)
 
-        assert await world.running() == frozenset()
+        assert await world.running() == frozenset(), "terminate returned twice and the machine runs on"
 
     async def test_terminate_of_a_stranger_returns(self, world: World, backend: Backend, instance: Instance) -> None:
         """An id that the account does not know is as good as gone, and nothing else is ended for it.
@@ -46,7 +46,7 @@ class EndingPromises(Situation):
         """
         await end(world, backend, _NOBODY)
 
-        assert await world.running() == {instance.id}
+        assert await world.running() == {instance.id}, "terminate of an unknown id ended a machine"
 
     async def test_terminate_spares_the_others(
         self, world: World, backend: Backend, offer: Offer, instance: Instance
@@ -58,7 +58,7 @@ class EndingPromises(Situation):
         other = await make(world, backend, world.order(offer))
         await end(world, backend, instance.id)
 
-        assert await world.running() == {other.id}
+        assert await world.running() == {other.id}, "terminate of one machine did not end that one alone"
 
     async def test_terminate_spares_what_is_not_ours(self, world: World, backend: Backend) -> None:
         """A machine without our tags is never ended, even when asked for by its id.
@@ -81,9 +81,9 @@ class EndingPromises(Situation):
                     await other.usage(instance.id)
                 await end(world, other, instance.id)
 
-                assert (await watch.exit()).cause is ExitCause.TERMINATED
+                assert (await watch.exit()).cause is ExitCause.TERMINATED, "another process saw another end"
 
-        assert await world.running() == frozenset()
+        assert await world.running() == frozenset(), "another process could not end the machine"
 
     async def test_watch_sees_terminate(self, world: World, backend: Backend, instance: Instance) -> None:
         """A watch ends when the machine is terminated, and says so, with the time where the backend can tell it.
@@ -94,8 +94,9 @@ class EndingPromises(Situation):
             await end(world, backend, instance.id)
             seen = await watch.exit()
 
-        assert seen.cause is ExitCause.TERMINATED
-        assert seen.ended_at == 0 or abs(world.clock.utc_ms() - seen.ended_at) < _CLOCK_ERROR_MS
+        assert seen.cause is ExitCause.TERMINATED, f"a machine that was terminated is said to have {seen.cause}"
+        late_ms = world.clock.utc_ms() - seen.ended_at
+        assert seen.ended_at == 0 or abs(late_ms) < _CLOCK_ERROR_MS, f"ended at {seen.ended_at}, {late_ms} ms ago"
 
     async def test_watch_sees_a_death(self, world: World, backend: Backend, instance: Instance) -> None:
         """A watch tells a machine that died by itself from one that we terminated.
@@ -134,7 +135,7 @@ class EndingPromises(Situation):
         """
         with anyio.move_on_after(world.moment_s):
             seen = await backend.watch_until_exit(instance.id)
-            pytest.fail(f"the watch of a running machine returned {seen}")
+            raise AssertionError(f"the watch of a running machine returned {seen}")
 
         assert await world.running() == {instance.id}, "cancelling the watch ended the machine"
 
@@ -147,7 +148,7 @@ class EndingPromises(Situation):
             await end(world, backend, instance.id)
             causes = [(await watch.exit()).cause for watch in watches]
 
-        assert causes == [ExitCause.TERMINATED] * 3
+        assert causes == [ExitCause.TERMINATED] * 3, f"three watches of one end told {causes}"
 
     async def test_watch_waits_out_silence(self, world: World, backend: Backend, instance: Instance) -> None:
         """Cannot observe is not dead: a watch goes on while nothing answers, and still sees the end afterwards.
@@ -162,7 +163,7 @@ class EndingPromises(Situation):
             assert watch.seen is None, f"the watch took silence for an end: {watch.seen}"
             await end(world, backend, instance.id)
 
-            assert (await watch.exit()).cause is ExitCause.TERMINATED
+            assert (await watch.exit()).cause is ExitCause.TERMINATED, "the watch missed the end after the silence"
 
     async def test_usage_grows(self, world: World, backend: Backend, instance: Instance) -> None:
         """Usage may be asked at any time; no figure ever falls, and its source stays the same.
@@ -175,7 +176,7 @@ class EndingPromises(Situation):
             async with world.open() as other:
                 after = await other.usage(instance.id)
 
-        assert _sources(before) == _sources(after)
+        assert _sources(before) == _sources(after), "the source of a figure changed"
         assert all(then <= now for then, now in zip(_values(before), _values(after), strict=True)), (
             f"a figure of the usage fell: {before}, then {after}"
         )

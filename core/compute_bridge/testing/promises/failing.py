@@ -37,7 +37,7 @@ class FailingPromises(Situation):
         instance = await make(world, backend, world.order(order.offer))
 
         assert left == frozenset(), "a provision without capacity left a machine running"
-        assert await world.running() == {instance.id}
+        assert await world.running() == {instance.id}, "provision does not work again once there is capacity"
 
     async def test_quota_is_named(self, world: World, backend: Backend, order: Order) -> None:
         """With the quota used up ``provision`` raises ``QuotaError`` and leaves nothing.
@@ -61,8 +61,8 @@ class FailingPromises(Situation):
         instance = await make(world, backend, order)
 
         assert isinstance(error, ThrottledError)
-        assert error.retry_after_s > 0
-        assert await world.running() == {instance.id}
+        assert error.retry_after_s > 0, f"retry_after_s is {error.retry_after_s}: the host would not wait"
+        assert await world.running() == {instance.id}, "the retry after a throttling left two machines"
 
     @pytest.mark.parametrize("method", _METHODS)
     async def test_refused_credentials_are_named(
@@ -77,7 +77,7 @@ class FailingPromises(Situation):
         await _fails(world, call, CredentialsError)
         await world.accept_credentials()
 
-        assert await world.running() == {instance.id}
+        assert await world.running() == {instance.id}, f"{method} with refused credentials changed what runs"
 
     @pytest.mark.parametrize("method", _METHODS)
     async def test_silence_is_named(
@@ -92,7 +92,7 @@ class FailingPromises(Situation):
         await _fails(world, call, UnavailableError)
         await world.come_back()
 
-        assert instance.id in await world.running()
+        assert instance.id in await world.running(), f"{method} in silence ended a machine"
 
     @pytest.mark.parametrize("method", _METHODS)
     async def test_failures_keep_their_cause(

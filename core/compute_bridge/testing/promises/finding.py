@@ -18,7 +18,7 @@ class FindingPromises(Situation):
         async with world.open() as other:
             found = await other.find(order.token)
 
-        assert found == instance
+        assert found == instance, f"provision told {instance}; find in another process tells {found}"
 
     async def test_find_tells_two_machines_apart(
         self, world: World, backend: Backend, offer: Offer, order: Order, instance: Instance
@@ -30,8 +30,8 @@ class FindingPromises(Situation):
         other_order = world.order(offer)
         other = await make(world, backend, other_order)
 
-        assert await backend.find(order.token) == instance
-        assert await backend.find(other_order.token) == other
+        assert await backend.find(order.token) == instance, "find() takes one machine of ours for another"
+        assert await backend.find(other_order.token) == other, "find() takes one machine of ours for another"
 
     async def test_find_of_an_unknown_token_is_none(self, backend: Backend, instance: Instance) -> None:
         """A token that no machine carries is answered with None, which is a statement, not a failure.
@@ -73,8 +73,9 @@ class FindingPromises(Situation):
         async with world.open() as other:
             owned = await other.list_owned()
 
-        assert sorted(machine.id for machine in owned) == sorted([instance.id, second.id])
-        assert {machine.id: machine for machine in owned} == {instance.id: instance, second.id: second}
+        told = sorted(machine.id for machine in owned)
+        assert told == sorted([instance.id, second.id]), f"{told} is not what runs: {instance.id}, {second.id}"
+        assert {instance, second} == set(owned), "list_owned() tells a machine otherwise than provision() did"
 
     async def test_list_owned_forgets_the_gone(
         self, world: World, backend: Backend, offer: Offer, instance: Instance
@@ -86,7 +87,8 @@ class FindingPromises(Situation):
         second = await make(world, backend, world.order(offer))
         await end(world, backend, instance.id)
 
-        assert [machine.id for machine in await backend.list_owned()] == [second.id]
+        owned = [machine.id for machine in await backend.list_owned()]
+        assert owned == [second.id], f"list_owned() tells {owned}, and only {second.id} runs"
 
     async def test_list_owned_leaves_out_strangers(self, world: World, backend: Backend, instance: Instance) -> None:
         """Machines in the account without our tags are nobody's business: they are not listed.
@@ -95,7 +97,8 @@ class FindingPromises(Situation):
         """
         await power(world, SupportsStranger).start_stranger()
 
-        assert [machine.id for machine in await backend.list_owned()] == [instance.id]
+        owned = [machine.id for machine in await backend.list_owned()]
+        assert owned == [instance.id], f"list_owned() tells {owned}, and only {instance.id} is ours"
 
     async def test_ownership_survives_the_process(self, world: World, order: Order, instance: Instance) -> None:
         """Name, grant hash and mac come back from the account byte for byte, in ``find`` and in ``list_owned``.
@@ -106,9 +109,9 @@ class FindingPromises(Situation):
             listed = [machine.ownership for machine in await other.list_owned() if machine.id == instance.id]
             found = await other.find(order.token)
 
-        assert listed == [order.ownership]
-        assert found is not None
-        assert found.ownership == order.ownership
+        assert listed == [order.ownership], "list_owned() tells another ownership than was ordered"
+        assert found is not None, "find() does not know the machine"
+        assert found.ownership == order.ownership, "find() tells another ownership than was ordered"
 
 
 async def _kill(world: World, backend: Backend, instance: InstanceId) -> None:

@@ -1,15 +1,24 @@
 """The promises about making machines: once, ready, as ordered, and nothing left behind."""
 
-import anyio
 import pytest
 from attrs import evolve
 
 from compute_bridge.model.ids import OfferId
 from compute_bridge.model.manifest import ImageRef
+from compute_bridge.model.resources import Zone
 from compute_bridge.ports.backend import Backend, HostKeySource, Instance, Offer, Order
 from compute_bridge.ports.errors import BackendError, NoCapacityError, UnavailableError, UnservableError
 from compute_bridge.testing.held import Held
-from compute_bridge.testing.promises.situation import Situation, a_moment, end, make, patience, power, settle
+from compute_bridge.testing.promises.situation import (
+    Situation,
+    a_moment,
+    end,
+    make,
+    patience,
+    power,
+    settle,
+    tasks_of_a_test,
+)
 from compute_bridge.testing.world import SupportsHold, SupportsLostAnswer, World
 from compute_bridge.wire.keys import require_ssh_public_line
 
@@ -34,8 +43,9 @@ class ProvisioningPromises(Situation):
         Troubleshooting: read them back from the tags that you wrote, all of them, and lose no byte of the mac.
         """
         told = (instance.token, instance.offer, instance.ownership, instance.ends_at)
+        ordered = (order.token, order.offer.id, order.ownership, order.ends_at)
 
-        assert told == (order.token, order.offer.id, order.ownership, order.ends_at)
+        assert told == ordered, f"the machine tells {told}, ordered was {ordered}"
 
     async def test_provision_tells_the_start(self, world: World, instance: Instance) -> None:
         """``started_at`` is the backend's own record of the start, in milliseconds of UTC.
@@ -51,7 +61,8 @@ class ProvisioningPromises(Situation):
 
         Troubleshooting: install ``access.host_key_private`` in the guest; never accept what it shows first.
         """
-        assert require_ssh_public_line(instance.host_key) == instance.host_key
+        line = require_ssh_public_line(instance.host_key)
+        assert instance.host_key == line, "the host key is more than type and key: leave the comment out"
         if instance.host_key_source is HostKeySource.INJECTED:
             assert instance.host_key == order.access.host_key, "the host key is said to be injected, and is another"
 
@@ -62,7 +73,9 @@ class ProvisioningPromises(Situation):
 
         Troubleshooting: give the cloud the token as its idempotency key, or make the machine's name of it.
         """
-        assert await make(world, backend, order) == instance
+        again = await make(world, backend, order)
+
+        assert again == instance, f"the same order returned {again} after {instance}"
         assert await world.running() == {instance.id}, "a second call with the same order made another machine"
 
     async def test_provision_is_idempotent_across_processes(
@@ -75,7 +88,7 @@ class ProvisioningPromises(Situation):
         async with world.open() as other:
             again = await make(world, other, order)
 
-        assert again == instance
+        assert again == instance, f"the same order in another process returned {again} after {instance}"
         assert await world.running() == {instance.id}, "another process made another machine for the same order"
 
     async def test_two_processes_at_once_make_one_machine(self, world: World, order: Order) -> None:
@@ -89,7 +102,7 @@ class ProvisioningPromises(Situation):
             made.append(await backend.provision(order))
 
         async with world.open() as one, world.open() as other, patience(world, "provision twice"):
-            async with anyio.create_task_group() as tasks:
+            async with tasks_of_a_test() as tasks:
                 tasks.start_soon(provision, one)
                 tasks.start_soon(provision, other)
             await settle(world, one)
@@ -123,7 +136,7 @@ class ProvisioningPromises(Situation):
         by token, since a create that was cut off has told no id; abandon no worker thread.
         """
         held = await power(world, SupportsHold).hold_next_create()
-        async with patience(world, "end a cancelled provision"), anyio.create_task_group() as tasks:
+        async with patience(world, "end a cancelled provision"), tasks_of_a_test() as tasks:
             tasks.start_soon(backend.provision, order)
             await held.reached.wait()
             await a_moment(world)
@@ -160,6 +173,7 @@ class ProvisioningPromises(Situation):
         """
         other = await make(world, backend, world.order(offer))
 
+        assert other.id != instance.id, "two orders got one machine"
         assert await world.running() == {instance.id, other.id}
 
     async def test_provision_refuses_what_the_offer_cannot_serve(
@@ -189,7 +203,7 @@ class ProvisioningPromises(Situation):
 
         Troubleshooting: the requester pays for the offer that was cleared; look its shape up and refuse what is gone.
         """
-        gone = evolve(order.offer, id=OfferId("no-such-offer"), shape="no-such-shape", zone="no-such-zone")
+        gone = evolve(order.offer, id=OfferId("no-such-offer"), shape="no-such-shape", zone=Zone("no-such-zone"))
 
         await _refuse(world, backend, evolve(order, offer=gone), (UnservableError, NoCapacityError))
 
@@ -218,7 +232,7 @@ async def _wait_for_release(world: World, held: Held, backends: list[Backend], o
     async def provision(backend: Backend) -> None:
         made.append(await backend.provision(order))
 
-    async with patience(world, "provision"), anyio.create_task_group() as tasks:
+    async with patience(world, "provision"), tasks_of_a_test() as tasks:
         for backend in backends:
             tasks.start_soon(provision, backend)
             await held.reached.wait()

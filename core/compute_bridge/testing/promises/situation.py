@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from blockbuster import BlockBuster
 
 from compute_bridge.model.ids import InstanceId
@@ -88,7 +89,7 @@ async def patience(world: World, doing: str) -> AsyncGenerator[None]:
     with anyio.move_on_after(world.patience_s) as scope:
         yield
     if scope.cancelled_caught:
-        pytest.fail(f"the backend did not {doing} within {world.patience_s} s (World.patience_s)")
+        raise AssertionError(f"the backend did not {doing} within {world.patience_s} s (World.patience_s)")
 
 
 async def make(world: World, backend: Backend, order: Order) -> Instance:
@@ -122,6 +123,18 @@ async def a_moment(world: World) -> None:
     await anyio.sleep(world.moment_s)
 
 
+@asynccontextmanager
+async def tasks_of_a_test() -> AsyncGenerator[TaskGroup]:
+    """Run tasks beside the block; one error alone leaves as itself, so that a report shows it and no group."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+    except ExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
 class Watch:
     """One ``watch_until_exit`` in a task of its own."""
 
@@ -151,7 +164,7 @@ async def watching(
 ) -> AsyncGenerator[list[Watch]]:
     """Run watches of one machine beside the block, and give them a moment to begin."""
     watches = [Watch(world, backend, instance) for _ in range(times)]
-    async with anyio.create_task_group() as tasks:
+    async with tasks_of_a_test() as tasks:
         for watch in watches:
             tasks.start_soon(watch.run)
         await a_moment(world)
