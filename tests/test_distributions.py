@@ -1,5 +1,6 @@
 """Every distribution installs and works in a clean environment, far from this repository."""
 
+import json
 import os
 import re
 import subprocess
@@ -140,6 +141,14 @@ def test_nothing_is_taken_from_the_repository(clean: Path, tmp_path: Path):
     files = succeed(clean / "python", "-c", program, *FOLDERS, folder=tmp_path).splitlines()
 
     assert [file for file in files if not Path(file).is_relative_to(clean.parent)] == []
+
+
+@pytest.mark.needs("sshd", "openssh-client")
+def test_the_main_job_runs_far_from_the_repository(clean: Path, tmp_path: Path):
+    told = json.loads(succeed(clean / "compute-bridge", "demo", "--json", folder=tmp_path))
+
+    assert told["ssh"]["exit_status"] == 0
+    assert set(told["verified"].values()) == {True}
 
 
 def test_what_is_installed_agrees_with_itself(clean: Path, tmp_path: Path):

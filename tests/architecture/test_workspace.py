@@ -57,6 +57,13 @@ def test_every_plugin_is_listed(listed: list[str]):
     assert set(listed) >= PACKAGES
 
 
+def test_every_room_behind_the_door_is_closed_to_plugins():
+    rooms = {path.stem for path in (ROOT / "core" / "compute_bridge").iterdir() if path.suffix in {"", ".py"}}
+    closed = rooms - {"__init__", "__pycache__", "api", "model", "ports", "testing", "wire"}
+
+    assert set(contract("door")["forbidden_modules"]) == {f"compute_bridge.{room}" for room in closed}
+
+
 def test_every_plugin_is_type_checked():
     expected = {f"$MYPY_CONFIG_FILE_DIR/plugins/{plugin}/src" for plugin in PLUGINS}
 
