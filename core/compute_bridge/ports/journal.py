@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from attrs import field, frozen
-from attrs.validators import ge, max_len, min_len
+from attrs.validators import ge, instance_of, max_len, min_len, optional
 from blake3 import blake3
 
 from compute_bridge.ports.errors import JournalError
@@ -19,7 +19,7 @@ _DOMAIN: Final = b"compute-bridge/journal-event/1"
 class JournalUnwritableError(JournalError):
     """An event was not recorded: accept no grant, keep watching and terminating what runs, try again.
 
-    ``reason`` is ``full``, ``read-only`` or ``io``. What was recorded before stands.
+    ``reason`` is ``full``, ``read-only``, ``locked`` or ``io``. What was recorded before stands.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -53,13 +53,18 @@ class JournalEvent:
     """One recorded event. ``previous`` is the hash of the event before it, ``at_ms`` advisory UTC."""
 
     sequence: int = field(validator=ge(1))
-    previous: bytes = field(validator=[min_len(32), max_len(32)])
+    previous: bytes = field()
     at_ms: int = field(validator=ge(0))
-    kind: str
-    lease: bytes
-    body: bytes
-    state: str | None = None
-    blob_hash: bytes = b""
+    kind: str = field(validator=instance_of(str))
+    lease: bytes = field(validator=instance_of(bytes))
+    body: bytes = field(validator=instance_of(bytes))
+    state: str | None = field(default=None, validator=optional(instance_of(str)))
+    blob_hash: bytes = field(default=b"", validator=instance_of(bytes))
+
+    @previous.validator
+    def _is_a_hash(self, _attribute: object, value: Any) -> None:
+        if not isinstance(value, bytes) or len(value) != 32:
+            raise ValueError(f"event {self.sequence}: previous must be the 32 bytes of a hash")
 
     @property
     def hash(self) -> bytes:
