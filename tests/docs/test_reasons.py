@@ -18,8 +18,6 @@ def test_every_reason_code_is_documented_once() -> None:
 def test_the_table_of_lease_states_is_the_code_s() -> None:
     rows = re.findall(r"^\| `([a-z]+)` \| (.*?) \|", (DOCS / "operator" / "lease.md").read_text(), re.MULTILINE)
     documented = {state: set(re.findall(r"`([a-z]+)`", after)) for state, after in rows}
-    expected = {
-        str(state): {after.value for after in followers} for state, followers in TRANSITIONS.items() if state
-    }
+    expected = {str(state): {after.value for after in followers} for state, followers in TRANSITIONS.items() if state}
 
     assert expected == documented

@@ -141,9 +141,7 @@ class Market:
                 told = (award.request_id, award.provider_id, award.card_hash, award.rate)
                 if told == (value.request_id, value.provider_id, value.card_hash, value.rate):
                     return record
-        raise MarketError(
-            f"grant {value.id.hex()[:12]}: round {value.round} of the clearing stream does not award it"
-        )
+        raise MarketError(f"grant {value.id.hex()[:12]}: round {value.round} of the clearing stream does not award it")
 
     # --- cards --------------------------------------------------------------------------------
 
@@ -216,9 +214,7 @@ class Market:
             raise MarketError(f"stream {stream} holds no record {record_id.hex()[:24]}")
         return self._open(entry.record, cls)
 
-    async def _follow(
-        self, stream: str, cls: type[T], after: int
-    ) -> AsyncGenerator[tuple[int, Signed[T]], None]:
+    async def _follow(self, stream: str, cls: type[T], after: int) -> AsyncGenerator[tuple[int, Signed[T]], None]:
         async for entry in self.network.follow(stream, after=after):
             try:
                 yield entry.sequence, self._open(entry.record, cls)

@@ -9,6 +9,7 @@ from compute_bridge.host.identity import Identity
 from compute_bridge.host.lease_state import OPEN_STATES, LeaseFacts, LeaseState, ProvisionIntended
 from compute_bridge.host.orders import is_ours
 from compute_bridge.model.ids import BackendName, GrantId, InstanceId, Token, short
+from compute_bridge.ports.backend import Instance
 from compute_bridge.ports.errors import BackendError, BootError
 from compute_bridge.ports.journal import Journal
 
@@ -38,6 +39,17 @@ async def reconcile(fleet: Fleet, journal: Journal, identity: Identity) -> Findi
 
     :raises BootError: if an open lease has its machine on a backend that the boot file no longer names.
     """
+    seen, silent = await _list(fleet)
+    expected = await _expected(fleet, journal)
+    strays = tuple(
+        Stray(name, one.id, is_ours(identity, one.ownership)) for name, one in seen if one.token not in expected
+    )
+    for stray in strays:
+        logger.warning("backend %s: instance %s belongs to no open lease", stray.backend, stray.instance)
+    return Findings(tuple(one.token for _, one in seen if one.token in expected), strays, tuple(silent))
+
+
+async def _list(fleet: Fleet) -> tuple[list[tuple[BackendName, Instance]], list[BackendName]]:
     seen, silent = [], []
     for backend in fleet.backends:
         try:
@@ -46,13 +58,7 @@ async def reconcile(fleet: Fleet, journal: Journal, identity: Identity) -> Findi
             # Cannot observe is not dead: its leases stay as they are.
             logger.warning("backend %s does not answer, its leases stand: %s", backend.name, error)
             silent.append(backend.name)
-    expected = await _expected(fleet, journal)
-    strays = tuple(
-        Stray(name, one.id, is_ours(identity, one.ownership)) for name, one in seen if one.token not in expected
-    )
-    for stray in strays:
-        logger.warning("backend %s: instance %s belongs to no open lease", stray.backend, stray.instance)
-    return Findings(tuple(one.token for _, one in seen if one.token in expected), strays, tuple(silent))
+    return seen, silent
 
 
 async def _expected(fleet: Fleet, journal: Journal) -> set[Token]:
