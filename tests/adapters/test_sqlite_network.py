@@ -197,6 +197,14 @@ async def test_a_full_socket_of_a_silent_process_holds_nobody_up(path):
         assert (folder / "1-deaf.sock").exists()
 
 
+async def test_a_path_may_hold_any_character(tmp_path):
+    path = tmp_path / "a b?c#d%41é'\"" / "net;work.db"
+    async with open_sqlite_network(path) as network:
+        await network.append("s", b"id", b"")
+
+    assert path.exists()
+
+
 async def test_waiting_tasks_share_a_commit(path):
     async with open_sqlite_network(path) as network:
         async with anyio.create_task_group() as group:
