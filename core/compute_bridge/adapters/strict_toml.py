@@ -38,6 +38,14 @@ def structure(table: object, cls: type[Any], *, key: str, folder: Path | None) -
         raise FaultyError(*_placed(key, table, error)) from None
 
 
+def require_readable(cls: type[Any]) -> None:
+    """Raise unless a file can hold a ``cls``.
+
+    :raises TypeError: naming the type that no file can hold.
+    """
+    _converter(None).get_structure_hook(cls)
+
+
 def key_of(attribute: "attrs.Attribute[Any]") -> str:
     """Return the word in the file for a field of a config class."""
     return attribute.metadata.get(KEY) or attribute.name
@@ -89,7 +97,9 @@ def _converter(folder: Path | None) -> Converter:
     converter.register_structure_hook_func(_is_literal, scalars.read_literal)
     converter.register_structure_hook_func(_is_enum, scalars.read_enum)
     converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _kind: value)
-    converter.register_structure_hook_func(lambda kind: kind is SecretRef, scalars.read_secret_ref)
+    converter.register_structure_hook_func(
+        lambda kind: kind is SecretRef, lambda value, _kind: scalars.read_secret_ref(value, folder)
+    )
     converter.register_structure_hook_func(
         lambda kind: kind is FilePath, lambda value, _kind: scalars.read_path(value, folder)
     )
@@ -244,7 +254,7 @@ def _read_keys(
 def _read_key(key: str, value: object, attribute: "attrs.Attribute[Any]", hook: Hook) -> Any:
     read = hook(value, attribute.type)
     if type(read) is str and attribute.type is str and names_secret(key):
-        scalars.read_secret_ref(value, attribute.type)
+        scalars.read_secret_ref(value, None)
     return read
 
 

@@ -68,12 +68,13 @@ def read_str(value: object, _kind: object) -> str:
     return text
 
 
-def read_secret_ref(value: object, _kind: object) -> str:
-    """Read a reference to a secret; anything else is not shown."""
+def read_secret_ref(value: object, folder: Path | None) -> str:
+    """Read a reference to a secret, a relative file as :func:`read_path` does; anything else is not shown."""
     text = _quoted(value, WORDS[SecretRef])
     if not is_reference(text):
         raise wrong(WORDS[SecretRef], _IN_A_FILE, got=concealed(text))
-    return text
+    scheme, _, rest = text.partition(":")
+    return text if scheme == "env" else f"file:{read_path(rest, folder)}"
 
 
 def read_bytes(value: object, _kind: object) -> bytes:

@@ -1,0 +1,86 @@
+"""From arguments to a command and from its errors to one clear message and an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from compute_bridge.cli.commands import Command, find_command, top_help
+from compute_bridge.model.errors import ComputeBridgeError
+
+TRACE = "COMPUTE_BRIDGE_TRACE"
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that ``arguments`` name and return the exit code.
+
+    An error that can be named becomes one message on stderr; any other is a bug, and leaves as it is.
+    """
+    try:
+        return _dispatch(arguments)
+    except (ComputeBridgeError, KeyboardInterrupt, BaseExceptionGroup) as error:
+        return _tell(error)
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain again as it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    match list(arguments):
+        case [] | ["--help" | "-h" | "help"]:
+            sys.stdout.write(top_help())
+            return 0
+        case ["help", str(name)]:
+            return _run(find_command(name), ["--help"])
+        case [str(name), *rest]:
+            return _run(find_command(name), rest)
+    raise AssertionError("arguments are text")
+
+
+def _run(command: Command, arguments: Sequence[str]) -> int:
+    import click
+
+    from compute_bridge.cli.context import make_command_context
+
+    call = _load(command)
+    try:
+        code = call(make_command_context(arguments))
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else 0
+
+
+def _load(command: Command) -> Any:
+    from compute_bridge.ports.errors import PluginError
+
+    try:
+        call = command.entry.load()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(
+            f"{command.where}: does not load: {type(error).__name__}: {error}; "
+            "mend the distribution, or pip install --force-reinstall it"
+        ) from error
+    if not callable(call):
+        raise PluginError(f"{command.where}: is a {type(call).__name__}; name a function that takes a CommandContext")
+    return call
+
+
+def _tell(error: BaseException) -> int:
+    """Print what is wrong and return the exit code; raise what is no error of ours."""
+    from compute_bridge.cli.exits import exit_code, leaves
+
+    found = list(leaves(error))
+    if any(not isinstance(leaf, ComputeBridgeError | KeyboardInterrupt) for leaf in found):
+        raise error
+    if os.environ.get(TRACE) == "1":
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    for leaf in found:
+        sys.stderr.write(f"compute-bridge: {str(leaf) or 'interrupted'}\n")
+    return int(exit_code(found[0]))
