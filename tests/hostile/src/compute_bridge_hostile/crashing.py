@@ -1,0 +1,3 @@
+"""It raises as it is imported."""
+
+raise RuntimeError("this plugin is broken")

@@ -1,0 +1,12 @@
+"""It registers another kind than its entry point promises."""
+
+from compute_bridge.api import BackendKind, hookimpl
+
+from .kinds import kind
+
+COMPUTE_BRIDGE_API = 1
+
+
+@hookimpl
+def register_backends() -> list[BackendKind]:
+    return [kind("hostile-other")]
