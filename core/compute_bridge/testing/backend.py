@@ -2,13 +2,19 @@
 
 from compute_bridge.testing.promises.declaring import DeclaringPromises
 from compute_bridge.testing.promises.ending import EndingPromises
+from compute_bridge.testing.promises.extending import ExtendingPromises
 from compute_bridge.testing.promises.failing import FailingPromises
 from compute_bridge.testing.promises.finding import FindingPromises
 from compute_bridge.testing.promises.provisioning import ProvisioningPromises
 
 
-class BackendConformance(DeclaringPromises, ProvisioningPromises, FindingPromises, EndingPromises, FailingPromises):
+class BackendConformance(
+    DeclaringPromises, ProvisioningPromises, FindingPromises, ExtendingPromises, EndingPromises, FailingPromises
+):
     """Every promise of :class:`~compute_bridge.ports.backend.Backend`, one test each.
+
+    Promises of an opt-in power, as :class:`~compute_bridge.ports.backend.SupportsExtend`, are tested where a backend
+    has it.
 
     A plugin's test module is a subclass with one fixture::
 

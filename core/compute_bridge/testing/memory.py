@@ -27,6 +27,7 @@ from compute_bridge.ports.backend import (
     Offer,
     Order,
     Ownership,
+    SupportsExtend,
 )
 from compute_bridge.testing.memory_account import IMAGES, SHAPES, Client, CloudError, Machine, Shape, connect
 
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 _UNDO_S = 30
 _RETRY_MS = 1000
 _TAG = "cb-token"
+_END_TAG = "cb-ends-at"
 
 # The vendor's codes and what each means to the host. What is not here is a bug of ours, and leaves as one.
 _MEANINGS: dict[str, tuple[type[errors.BackendError], str]] = {
@@ -72,7 +74,7 @@ async def open_memory_backend(context: BackendContext, config: MemoryConfig) -> 
 MEMORY = BackendKind("memory", MemoryConfig, open_memory_backend)
 
 
-class MemoryBackend(Backend):
+class MemoryBackend(Backend, SupportsExtend):
     """The backend port over a session with the cloud in memory."""
 
     def __init__(self, context: BackendContext, client: Client) -> None:
@@ -147,6 +149,15 @@ class MemoryBackend(Backend):
         """End the machine if it is one of ours and still there."""
         with self._translated(f"terminate {instance}"):
             await self._delete(machine for machine in await self._live() if machine.id == instance)
+
+    async def extend(self, instance: InstanceId, ends_at: UtcMs) -> None:
+        """Move the end, which is a tag: this cloud ends nothing by itself."""
+        with self._translated(f"extend {instance}"):
+            live = [machine for machine in await self._live() if machine.id == instance]
+            for machine in live:
+                await self._client.tag(machine.id, {_END_TAG: str(ends_at)})
+        if not live:
+            raise errors.UnservableError(f"backend {self.name}: {instance} is gone and cannot be extended")
 
     def _refuse_unservable(self, order: Order) -> None:
         if not order.offer.serves(order.requirements):
@@ -260,7 +271,7 @@ def _tags(order: Order) -> dict[str, str]:
         "cb-offer": order.offer.id,
         "cb-user": order.access.user,
         "cb-host-key": order.access.host_key,
-        "cb-ends-at": str(order.ends_at),
+        _END_TAG: str(order.ends_at),
     }
 
 
@@ -277,5 +288,5 @@ def _instance(machine: Machine) -> Instance:
         host_key=tags["cb-host-key"],
         host_key_source=HostKeySource.INJECTED,
         started_at=UtcMs(machine.started_ms),
-        ends_at=UtcMs(int(tags["cb-ends-at"])),
+        ends_at=UtcMs(int(tags[_END_TAG])),
     )

@@ -196,6 +196,14 @@ class Client:
             raise CloudError("not-found", machine)
         self._account.end(machine, "deleted")
 
+    async def tag(self, machine: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a machine, beside those that it has. Codes: ``not-found``, also for one that has ended."""
+        await self._call()
+        now = self._get(machine)
+        if now.is_gone:
+            raise CloudError("not-found", machine)
+        self._account.put(evolve(now, tags={**now.tags, **tags}))
+
     async def wall_ms(self, machine: str) -> int:
         """Return for how many milliseconds the machine has run. Codes: ``not-found``."""
         await self._call()

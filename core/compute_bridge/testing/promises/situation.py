@@ -76,11 +76,11 @@ class Situation:
         return await make(world, backend, order)
 
 
-def power(world: World, kind: type[Power]) -> Power:
-    """Return ``world`` as one that has the power ``kind``, or skip the test."""
-    if not isinstance(world, kind):
-        pytest.skip(f"{type(world).__name__} is no {kind.__name__}")
-    return world
+def power(of: World | Backend, kind: type[Power]) -> Power:
+    """Return a world or a backend as one that has the power ``kind``, or skip the test."""
+    if not isinstance(of, kind):
+        pytest.skip(f"{type(of).__name__} is no {kind.__name__}")
+    return of
 
 
 @asynccontextmanager

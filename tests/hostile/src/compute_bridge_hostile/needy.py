@@ -1,3 +1,3 @@
 """It imports a package that is not installed."""
 
-import compute_bridge_hostile_sdk  # noqa: F401
+import compute_bridge_hostile_sdk  # type: ignore[import-not-found]  # noqa: F401
