@@ -1,0 +1,178 @@
+"""The fleet: the open backends, what they can serve, what they offer now, and who is benched."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import anyio
+import anyio.to_thread
+from attrs import frozen
+
+from compute_bridge.host.bench import Bench, BenchBook, place_of
+from compute_bridge.host.offer_check import capability_union, check_capabilities, check_offers
+from compute_bridge.host.offer_index import OfferIndex, RouteQuestion
+from compute_bridge.host.plugin_call import PluginResultError, backend_call, reason_of
+from compute_bridge.model.ids import BackendName
+from compute_bridge.model.reason import Reason
+from compute_bridge.model.resources import Capability
+from compute_bridge.ports.backend import Backend, Offer
+from compute_bridge.ports.clock import Clock
+from compute_bridge.ports.errors import BackendError, Scope, UnavailableError
+from compute_bridge.ports.strategy import Candidate, Preference
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_S = 60
+_INLINE = 1000
+# What a backend that answers again has mended.
+_MENDED_BY_AN_ANSWER = (Reason.CREDENTIALS, Reason.PLUGIN_RESULT, Reason.BACKEND_FAULT, Reason.UNAVAILABLE)
+_BENCHING = (Reason.CREDENTIALS, Reason.PLUGIN_RESULT, Reason.BACKEND_FAULT)
+
+
+@frozen
+class Refreshed:
+    """What asking a backend for its offers came to.
+
+    ``reason`` is ``None`` when it answered. Otherwise its last offers are kept: ``offers`` of them, ``age_ms``
+    old, or -1 where it never answered.
+    """
+
+    backend: BackendName
+    offers: int
+    age_ms: int
+    reason: Reason | None = None
+    detail: str = ""
+
+
+class Fleet:
+    """The open backends, in boot order. All costs are in ``currency``.
+
+    Shared by all leases of a bridge; used from one event loop.
+    """
+
+    def __init__(self, backends: Sequence[Backend], clock: Clock, *, currency: str) -> None:
+        self._clock = clock
+        self._currency = currency
+        self._backends = {backend.name: backend for backend in backends}
+        if len(self._backends) != len(backends):
+            names = ", ".join(backend.name for backend in backends)
+            raise ValueError(f"backends {names}: each needs a name of its own; rename one in the boot file")
+        self._benches = BenchBook(clock)
+        self._answered_ms: dict[BackendName, int] = {}
+        self._index = OfferIndex(tuple(self._backends))
+        self._replacing = anyio.Lock()
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The open backends, in boot order."""
+        return tuple(self._backends.values())
+
+    @property
+    def index(self) -> OfferIndex:
+        """The offers as they are now; the next refresh makes another index."""
+        return self._index
+
+    def backend(self, name: BackendName) -> Backend:
+        """Return the backend of this name.
+
+        :raises LookupError: if no open backend has it.
+        """
+        try:
+            return self._backends[name]
+        except KeyError:
+            raise LookupError(f"backend {name!r} is not open; open are {', '.join(self._backends)}") from None
+
+    def capabilities(self) -> tuple[Capability, ...]:
+        """Return what the fleet can serve at all: the union, in one order.
+
+        A backend that is benched until somebody mends it, or that declares nonsense, is left out.
+        """
+        return capability_union(one for backend in self._backends.values() for one in self._declared(backend))
+
+    def offers(self) -> tuple[Offer, ...]:
+        """Return every offer that is known, benched or not, in boot order."""
+        return self._index.offers()
+
+    async def refresh(self, name: BackendName | None = None) -> tuple[Refreshed, ...]:
+        """Ask one backend, or all at once, for its offers; never raises for what a backend does."""
+        asked = tuple(self._backends) if name is None else (self.backend(name).name,)
+        results: dict[BackendName, Refreshed] = {}
+
+        async def ask(backend: BackendName) -> None:
+            results[backend] = await self._refresh(backend)
+
+        async with anyio.create_task_group() as tasks:
+            for backend in asked:
+                tasks.start_soon(ask, backend)
+        return tuple(results[backend] for backend in asked)
+
+    def candidates(self, question: RouteQuestion, preference: Preference) -> Iterator[Candidate]:
+        """Yield the offers that can serve and are not benched, best first."""
+        out = {name for name in self._backends if self._benches.of_region(name, question.region)}
+        for candidate in self._index.candidates(question, preference, without=out):
+            if self._benches.of(candidate.offer) is None:
+                yield candidate
+
+    def bench_of(self, offer: Offer) -> Bench | None:
+        """Return the bench that holds ``offer`` now, if any."""
+        return self._benches.of(offer)
+
+    def bench(self, offer: Offer, scope: Scope, *, reason: Reason, detail: str) -> Bench:
+        """Bench what ``scope`` means for ``offer``."""
+        return self._benches.bench(offer.backend, scope, place_of(offer, scope), reason=reason, detail=detail)
+
+    def absolve(self, offer: Offer) -> None:
+        """Lift every bench that holds ``offer``: its backend has just served it."""
+        self._benches.absolve(offer)
+
+    def bench_state(self) -> tuple[Bench, ...]:
+        """Return every bench that holds now, for status and explain."""
+        return self._benches.state()
+
+    def _declared(self, backend: Backend) -> tuple[Capability, ...]:
+        bench = self._benches.of_account(backend.name)
+        if bench is not None and bench.reason in _BENCHING:
+            return ()
+        try:
+            with backend_call(backend.name, "capabilities"):
+                return check_capabilities(backend.name, backend.capabilities())
+        except (BackendError, PluginResultError) as error:
+            self._bench_account(backend.name, error)
+            return ()
+
+    async def _refresh(self, name: BackendName) -> Refreshed:
+        try:
+            offers = check_offers(name, await self._asked(name), currency=self._currency)
+        except (BackendError, PluginResultError) as error:
+            return self._refused(name, error)
+        await self._replace(name, offers)
+        self._answered_ms[name] = self._clock.monotonic_ms()
+        self._benches.absolve_account(name, *_MENDED_BY_AN_ANSWER)
+        return Refreshed(name, len(offers), 0)
+
+    async def _asked(self, name: BackendName) -> object:
+        try:
+            with anyio.fail_after(_ANSWER_S), backend_call(name, "offers"):
+                return await self._backends[name].offers()
+        except TimeoutError as error:
+            raise UnavailableError(f"backend {name}: no offers within {_ANSWER_S} s; its last ones stay") from error
+
+    async def _replace(self, name: BackendName, offers: tuple[Offer, ...]) -> None:
+        async with self._replacing:
+            if len(offers) <= _INLINE:
+                self._index = self._index.replaced(name, offers)
+            else:
+                # A catalogue takes longer to index than the event loop may stand still.
+                self._index = await anyio.to_thread.run_sync(self._index.replaced, name, offers)
+
+    def _refused(self, name: BackendName, error: BackendError | PluginResultError) -> Refreshed:
+        reason = reason_of(error)
+        if reason in _BENCHING:
+            self._bench_account(name, error)
+        else:
+            logger.warning("backend %s: no new offers, the last ones stay: %s", name, error)
+        answered = self._answered_ms.get(name)
+        age_ms = -1 if answered is None else self._clock.monotonic_ms() - answered
+        return Refreshed(name, len(self._index.offers(name)), age_ms, reason, str(error))
+
+    def _bench_account(self, name: BackendName, error: BackendError | PluginResultError) -> None:
+        self._benches.bench(name, Scope.ACCOUNT, "", reason=reason_of(error), detail=str(error))
