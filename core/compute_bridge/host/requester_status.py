@@ -1,0 +1,104 @@
+"""Where a request stands: what the market says of it, and how each provider's bid fared."""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+from compute_bridge.host.log_checks import find_log, whole_stream
+from compute_bridge.host.market import Market
+from compute_bridge.host.requester_state import KeptRequest
+from compute_bridge.model import channels
+from compute_bridge.model.clearing import Verdict, VerdictChunk
+from compute_bridge.model.grant import ComputeGrant
+from compute_bridge.model.ids import ProviderId, RequestId
+from compute_bridge.model.reason import Reason
+from compute_bridge.model.settlement import SettlementStatement
+from compute_bridge.model.usage import ComputeLog
+from compute_bridge.ports.errors import MarketError, RecordError
+from compute_bridge.wire.signing import Signed, open_signed
+
+
+class RequestState(StrEnum):
+    """How far a request got."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    ADMITTED = "admitted"
+    GRANTED = "granted"
+    DELIVERED = "delivered"
+    ENDED = "ended"
+    SETTLED = "settled"
+
+
+@frozen
+class RequestStatus:
+    """A request as the market and its owner see it now. ``bids`` are those of the last round that saw it."""
+
+    request_id: RequestId
+    state: RequestState
+    reason: str
+    grant: ComputeGrant | None
+    bids: tuple[Verdict, ...]
+    log: ComputeLog | None
+    statement: SettlementStatement | None
+
+
+async def look_up(market: Market, kept: KeptRequest) -> RequestStatus:
+    """Return the status of a kept request, from verified records alone."""
+    signed = await _last_grant(market, kept)
+    grant = signed.value if signed else None
+    log = await _log(market, grant) if grant else None
+    statement = await _statement(market, grant) if grant else None
+    state = _state(kept, grant, log, statement)
+    reason = log.reason.value if log else kept.progress.verdict
+    bids = await bids_of(market, kept.id, after=kept.secrets.clearing_verdicts_after)
+    return RequestStatus(kept.id, state, reason, grant, bids, log, statement)
+
+
+async def bids_of(market: Market, request: RequestId, *, after: int) -> tuple[Verdict, ...]:
+    """Return how each provider's bid fared in the last round that saw the request, ordered by provider."""
+    last: dict[ProviderId, tuple[int, Verdict]] = {}
+    async for entry in whole_stream(market, channels.VERDICTS, after=after):
+        try:
+            chunk = open_signed(entry.record, VerdictChunk, market.domain, by=market.config.signing_key).value
+        except RecordError:
+            continue  # anybody may write to a stream; only the module's word counts
+        for verdict in chunk.verdicts:
+            if verdict.request_id == request:
+                last[verdict.provider_id] = (chunk.round, verdict)
+    newest = max((round_ for round_, _ in last.values()), default=0)
+    return tuple(verdict for _, (round_, verdict) in sorted(last.items()) if round_ == newest)
+
+
+async def _last_grant(market: Market, kept: KeptRequest) -> Signed[ComputeGrant] | None:
+    held = await market.network.get(channels.GRANTS, kept.id)
+    if held is None:
+        return kept.grant(market.config.signing_key)
+    return open_signed(held.value, ComputeGrant, market.domain, by=market.config.signing_key)
+
+
+async def _log(market: Market, grant: ComputeGrant) -> ComputeLog | None:
+    if await market.log_entry(grant.id) is None:
+        return None
+    return (await find_log(market, grant)).value
+
+
+async def _statement(market: Market, grant: ComputeGrant) -> SettlementStatement | None:
+    try:
+        return (await market.statement(grant.id)).value
+    except MarketError:
+        return None
+
+
+def _state(
+    kept: KeptRequest, grant: ComputeGrant | None, log: ComputeLog | None, statement: SettlementStatement | None
+) -> RequestState:
+    reached = [
+        (statement is not None, RequestState.SETTLED),
+        (log is not None, RequestState.ENDED),
+        (grant is not None and bool(kept.progress.receipt), RequestState.DELIVERED),
+        (grant is not None, RequestState.GRANTED),
+        (kept.progress.verdict == Reason.ADMITTED, RequestState.ADMITTED),
+        (bool(kept.progress.verdict), RequestState.REFUSED),
+    ]
+    return next((state for holds, state in reached if holds), RequestState.SENT)
