@@ -40,6 +40,23 @@ def read_secret(ref: str, *, base_dir: Path | None = None, environ: Mapping[str,
     return _from_file(ref, (base_dir or Path.cwd()) / rest)
 
 
+def write_secret(path: Path, raw: bytes) -> None:
+    """Write a new secret file that only this user can read.
+
+    :raises BootFileError: if it exists, for a key once used must not be lost, or cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(descriptor)
+    except FileExistsError as error:
+        raise BootFileError(f"{path}: is there already and is not overwritten; name another file") from error
+    except OSError as error:
+        raise BootFileError(f"{path}: {error.strerror}; name a file in a folder of yours") from error
+
+
 def _from_environment(ref: str, name: str, environ: Mapping[str, str]) -> bytes:
     value = environ.get(name, "")
     if not value:

@@ -28,15 +28,13 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    match list(arguments):
-        case [] | ["--help" | "-h" | "help"]:
-            sys.stdout.write(top_help())
-            return 0
-        case ["help", str(name)]:
-            return _run(find_command(name), ["--help"])
-        case [str(name), *rest]:
-            return _run(find_command(name), rest)
-    raise AssertionError("arguments are text")
+    name, *rest = arguments or ["--help"]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
+    if name in ("--help", "-h", "help"):
+        sys.stdout.write(top_help())
+        return 0
+    return _run(find_command(name), rest)
 
 
 def _run(command: Command, arguments: Sequence[str]) -> int:
@@ -62,7 +60,7 @@ def _load(command: Command) -> Any:
 
     try:
         call = command.entry.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a supervisor: a distribution's module may raise anything
         raise PluginError(
             f"{command.where}: does not load: {type(error).__name__}: {error}; "
             "mend the distribution, or pip install --force-reinstall it"
