@@ -109,13 +109,13 @@ class Lease:
         return body
 
     async def _await_envelope(self) -> tuple[bytes, EnvelopeBody]:
-        wait_ms = self.tools.settings.envelope_wait_ms
-        with anyio.move_on_after(wait_ms / 1000):
+        wait_s = self.tools.settings.envelope_wait_s
+        with anyio.move_on_after(wait_s):
             try:
                 return await await_envelope(self.tools.shuffle, self.grant, self.secrets.sealing, self._domain)
             except EnvelopeError as error:
                 raise LeaseRefusedError(Reason.ENVELOPE_ABSENT, str(error), outcome=Outcome.NO_SHOW) from error
-        raise LeaseRefusedError(Reason.ENVELOPE_ABSENT, f"no envelope within {wait_ms} ms", outcome=Outcome.NO_SHOW)
+        raise LeaseRefusedError(Reason.ENVELOPE_ABSENT, f"no envelope within {wait_s} s", outcome=Outcome.NO_SHOW)
 
     # --- provision ----------------------------------------------------------------------------
 
@@ -131,6 +131,7 @@ class Lease:
                 intend=self._intend,
                 failed=self._attempt_failed,
                 resume=self._interrupted(body),
+                first_attempt=self._next_attempt,
             )
         except PlacementError as error:
             await self._record(Routed(error.lines))
@@ -147,19 +148,22 @@ class Lease:
         if intended is not None and intended.attempt == attempt:
             ends_at = intended.ends_at
         else:
-            allowance = self.tools.settings.provision_allowance_ms
+            allowance = 1000 * self.tools.settings.provision_allowance_s
             ends_at = UtcMs(self.tools.clock.utc_ms() + self.grant.value.duration_ms + allowance)
         return make_order(self.tools.identity, self.grant, body, offer=offer, attempt=attempt, ends_at=ends_at)
 
     def _interrupted(self, body: EnvelopeBody) -> tuple[Order, int] | None:
         """Return the attempt whose outcome the journal does not show, to be made again unchanged."""
         intended, failed = self.facts.get(ProvisionIntended), self.facts.get(AttemptFailed)
-        if intended is None:
+        if intended is None or (failed is not None and failed.token == intended.token):
             return None
         offer = codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES)
-        if failed is not None and failed.token == intended.token:
-            return None
         return self._order(body, offer, intended.attempt), intended.attempt
+
+    @property
+    def _next_attempt(self) -> int:
+        intended = self.facts.get(ProvisionIntended)
+        return intended.attempt + 1 if intended else 0
 
     async def _intend(self, order: Order, attempt: int) -> None:
         intent = ProvisionIntended(order.token, order.offer.backend, codec.encode(order.offer), attempt, order.ends_at)
@@ -187,11 +191,12 @@ class Lease:
     async def _make_receipt(self, body: EnvelopeBody, running: Running) -> bytes:
         intended = self.facts.require(ProvisionIntended)
         private = "" if body.ssh_key else bridge_made_key(self.tools.identity, intended.token)
+        _, card = await self.tools.market.card(self.grant.value.card_hash)
         receipt = make_receipt(
             self.grant,
             running.instance,
             codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES),
-            facts=self.tools.card_facts,
+            card=card.value,
             secrets=self.secrets,
             recipient=body.sealing_key,
             private_key=private,
@@ -262,7 +267,7 @@ class Lease:
             billable_ms=ended.billable_ms,
             usage=ended.usage,
             receipt_hash=delivered.receipt_hash if delivered else b"",
-            development_attestation=self.tools.card_facts.development_attestation,
+            development_attestation=self.tools.development_attestation,
         )
 
     async def _settle(self) -> None:

@@ -95,7 +95,7 @@ class RunningLease:
 
     async def _meter(self) -> None:
         while True:
-            await self.tools.clock.sleep_ms(self.tools.settings.meter_every_ms)
+            await self.tools.clock.sleep_ms(1000 * self.tools.settings.meter_every_s)
             try:
                 await self.record(Metered(await self._backend.usage(self.running.instance.id)))
             except BackendError as error:
@@ -111,7 +111,7 @@ class RunningLease:
         if not isinstance(backend, SupportsExtend):
             logger.warning("lease %s: backend %s cannot move an end", self._name, backend.name)
             return
-        allowance = self.tools.settings.provision_allowance_ms
+        allowance = 1000 * self.tools.settings.provision_allowance_s
         ends_at = UtcMs(self.running.instance.started_at + self.duration_ms + allowance)
         try:
             await backend.extend(self.running.instance.id, ends_at)

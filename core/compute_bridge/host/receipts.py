@@ -3,24 +3,18 @@
 from attrs import frozen
 
 from compute_bridge.host.identity import BootSecrets
+from compute_bridge.model.card import ProviderCard
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import Fingerprint, PublicKey, SealingKey
 from compute_bridge.model.receipt import Credential, SshAccessReceipt
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import Instance, Offer
 from compute_bridge.ports.errors import EnvelopeError, ReceiptError, RecordError
+from compute_bridge.wire.quote import parse_quote, quote_hash
 from compute_bridge.wire.sealing import SealContext, SealingSecret, seal, unseal
 from compute_bridge.wire.signing import Domain, Signed, open_signed, sign
 
 KIND = "receipt"
-
-
-@frozen
-class CardFacts:
-    """What a receipt repeats of the card that the grant was cleared on."""
-
-    quote_hash: Fingerprint
-    development_attestation: bool
 
 
 @frozen
@@ -44,13 +38,16 @@ def make_receipt(
     instance: Instance,
     offer: Offer,
     *,
-    facts: CardFacts,
+    card: ProviderCard,
     secrets: BootSecrets,
     recipient: SealingKey,
     private_key: str,
     domain: Domain,
 ) -> SealedReceipt:
-    """Return the sealed receipt for ``instance``; ``private_key`` is empty unless bridge-made."""
+    """Return the sealed receipt for ``instance``.
+
+    ``card`` is the one that the grant was cleared on; ``private_key`` is empty unless bridge-made.
+    """
     sequence = 0
     receipt = SshAccessReceipt(
         grant_id=grant.value.id,
@@ -68,8 +65,8 @@ def make_receipt(
         posture=offer.posture,
         image_digest=instance.image_digest,
         image_verifier=offer.image_verifier if instance.image_digest else "",
-        quote_hash=facts.quote_hash,
-        development_attestation=facts.development_attestation,
+        quote_hash=Fingerprint(quote_hash(parse_quote(card.evidence.quote))),
+        development_attestation=card.development_attestation,
     )
     signed = sign(receipt, secrets.signing, domain=domain)
     context = receipt_context(grant, sequence, secrets.keys.signing, recipient)

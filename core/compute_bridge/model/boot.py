@@ -63,6 +63,9 @@ class BridgeSettings:
         default=Custody.OPERATOR_HELD, metadata=about("where the boot keys live; the card says it")
     )
     max_leases: int = field(validator=whole(1, 10**6), metadata=about("most leases open at once, over all bands"))
+    refresh_s: int = field(
+        default=30, validator=whole(1, 3600), metadata=about("seconds between two looks at offers, rates and card")
+    )
     drain_s: int = field(
         default=30, validator=whole(0, 86_400), metadata=about("seconds that a shutdown waits for open leases")
     )
@@ -168,6 +171,23 @@ class SettlementSettings:
 
 
 @frozen(kw_only=True)
+class LeaseSettings:
+    """``[lease]``: how long a lease waits for what."""
+
+    envelope_wait_s: int = field(
+        default=60, validator=whole(1, 3600), metadata=about("seconds that a grant waits for its requester's envelope")
+    )
+    provision_allowance_s: int = field(
+        default=600,
+        validator=whole(1, 86_400),
+        metadata=about("seconds by which a machine's own end lies beyond its lease, so that a slow start costs nobody"),
+    )
+    meter_every_s: int = field(
+        default=60, validator=whole(1, 3600), metadata=about("seconds between two checkpoints of usage")
+    )
+
+
+@frozen(kw_only=True)
 class BackendSettings:
     """``[[backend]]``: one source of machines."""
 
@@ -195,6 +215,7 @@ class BootFile:
     rate: RateSettings
     routing: RoutingSettings
     settlement: SettlementSettings
+    lease: LeaseSettings = LeaseSettings()
     bands: tuple[CapacityBand, ...] = field(
         converter=_by_name,
         metadata=about("a segment of requirements that this bridge commits to serve", key="band"),
