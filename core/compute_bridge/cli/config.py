@@ -17,7 +17,7 @@ from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.options import config_option, json_option, set_option
 from compute_bridge.host.plugins import Plugins
 from compute_bridge.ports.command import CommandContext
-from compute_bridge.ports.errors import BootFileError
+from compute_bridge.ports.errors import BootError, BootFileError
 
 ROOT_KEY_BYTES = 32
 
@@ -31,7 +31,7 @@ def config(context: CommandContext) -> int:
 def _config() -> None: ...
 
 
-@_config.command()
+@_config.command(short_help="Check file, plugins and secrets.")
 @config_option
 @set_option
 @json_option
@@ -54,7 +54,7 @@ def check(config: Path, flags: Mapping[str, str], *, as_json: bool, skip_secrets
     return Exit.OK
 
 
-@_config.command()
+@_config.command(short_help="Show every value in force.")
 @config_option
 @set_option
 @json_option
@@ -74,7 +74,7 @@ def show(config: Path, flags: Mapping[str, str], *, as_json: bool, origin: bool)
     return Exit.OK
 
 
-@_config.command("schema")
+@_config.command("schema", short_help="Describe every key.")
 @json_option
 @click.option(
     "--kind", "kinds", multiple=True, metavar="GROUP/KIND", help="Describe a kind's keys: backends/baremetal."
@@ -90,7 +90,7 @@ def describe(kinds: tuple[str, ...], *, as_json: bool) -> int:
     return Exit.OK
 
 
-@_config.command("new-key")
+@_config.command("new-key", short_help="Make an operator root key.")
 @click.argument("path", type=click.Path(path_type=Path))
 def new_key(path: Path) -> int:
     """Write a new operator root key to PATH, mode 0600, as 64 hex digits. It must not exist yet."""

@@ -25,7 +25,7 @@ def plugins(context: CommandContext) -> int:
 def _plugins() -> None: ...
 
 
-@_plugins.command("list")
+@_plugins.command("list", short_help="List the installed kinds.")
 @json_option
 def list_(*, as_json: bool) -> int:
     """List the kinds that can be named in a boot file; reads metadata only and imports no plugin."""
@@ -43,7 +43,7 @@ def list_(*, as_json: bool) -> int:
     return Exit.OK
 
 
-@_plugins.command()
+@_plugins.command(short_help="Import and check every plugin.")
 @json_option
 def check(*, as_json: bool) -> int:
     """Import every installed plugin, call its hooks, and report what each registers and its digest."""

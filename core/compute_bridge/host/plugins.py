@@ -105,9 +105,9 @@ def load(
     sought = [choice for choice in dict.fromkeys(wanted) if choice not in own]
     chosen = _choose(sought, installed)
     measurements = _measure(chosen, pins or {}, installed)
-    for target in dict.fromkeys((promise.distribution, promise.target) for promise in chosen):
-        promised = [found for found in installed if (found.distribution, found.target) == target]
-        registered += import_plugin(promised, trace)
+    for first in {(promise.distribution, promise.target): promise for promise in reversed(chosen)}.values():
+        others = [one for one in installed if (one.distribution, one.target) == (first.distribution, first.target)]
+        registered += import_plugin([first, *(one for one in others if one.kind != first.kind)], trace)
     require_distinct(registered)
     plugins = Plugins(tuple(registered), measurements)
     for group, kind in sought:
