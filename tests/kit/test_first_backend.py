@@ -1,0 +1,105 @@
+"""The page first-backend.md takes a stranger from an empty folder to a backend that passes the suite."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compute_bridge.testing.installed import lay_out
+from compute_bridge.testing.promises_page import page
+
+PAGES = Path(__file__).parents[2] / "docs" / "plugin-author"
+BLOCK = re.compile(r"^```(?:python|toml)\n# (?P<file>[\w/.-]+)\n(?P<text>.*?)^```$", re.M | re.S)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def match(pattern, text):
+    found = re.search(pattern, text, re.M | re.S)
+    assert found, f"the page has nothing like {pattern}"
+    return found
+
+
+@pytest.fixture
+def text():
+    return (PAGES / "first-backend.md").read_text()
+
+
+@pytest.fixture
+def project(text, tmp_path):
+    """Write the files of the page, those that it shows in parts as one."""
+    for block in BLOCK.finditer(text):
+        file = tmp_path / "project" / block["file"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as part:
+            part.write(block["text"])
+    return tmp_path / "project"
+
+
+def run_suite(project, *options):
+    installed = project.parent / "installed"
+    installed.mkdir()
+    lay_out(project, installed)
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *options],
+        cwd=project, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_backend_of_the_page_keeps_every_promise(text, project):
+    result = run_suite(project)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    counts = match(r"^\$ python -m pytest -q\n\.\.\.\n(\d.*?) in \.\.\.$", text)[1]
+    assert f"\n{counts} in " in result.stdout
+
+
+def test_the_page_lists_its_files(text, project):
+    listed = match(r"^```text\n(.*?)^```$", text)[1].split()
+
+    assert sorted(listed) == sorted(str(path.relative_to(project)) for path in project.rglob("*.*") if path.is_file())
+
+
+def test_without_the_shield_the_suite_says_what_the_page_says(text, project):
+    backend = project / "src/compute_bridge_garage/backend.py"
+    backend.write_text(backend.read_text().replace("shield=True", "shield=False"))
+    test, said = match(r"and `(test_\w+)` fails with \*(.*?)\*", text).groups()
+    result = run_suite(project, "-k", test)
+
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED, result.stdout + result.stderr
+    assert said in result.stdout
+
+
+def test_a_promise_may_be_put_off_with_a_reason(text, project):
+    with (project / "tests/test_backend.py").open("a") as file:
+        file.write(match(r"^```python\n# tests/test_backend.py: [^\n]*\n(.*?)^```$", text)[1])
+    result = run_suite(project, "-k", "test_ownership_survives_the_process")
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 xpassed" in result.stdout
+
+
+def test_the_hook_registers_the_kind_of_its_entry_point(project, monkeypatch):
+    installed = project.parent / "installed"
+    installed.mkdir()
+    lay_out(project, installed)
+    code = (
+        "from compute_bridge.host.plugins import load\n"
+        "print(load([('backends', 'garage')], builtins=[]).kind('backends', 'garage').config.__name__)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+    assert result.stdout == "GarageConfig\n", result.stderr
+
+
+def test_the_page_of_promises_is_that_of_the_suite():
+    shown = (PAGES / "backend-promises.md").read_text()
+
+    assert shown == page(), (
+        "run: python -m compute_bridge.testing.promises_page > docs/plugin-author/backend-promises.md"
+    )
