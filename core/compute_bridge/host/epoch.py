@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import aclosing
+from typing import NoReturn
 
 from attrs import frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -53,7 +54,7 @@ async def raise_epoch(
         return Epoch(number, claim)
 
 
-async def hold_epoch(network: Network, domain: Domain, epoch: Epoch) -> None:
+async def hold_epoch(network: Network, domain: Domain, epoch: Epoch) -> NoReturn:
     """Watch the epochs for as long as ours is the last.
 
     :raises SupersededError: when our root key has claimed a later one: another bridge has our identity.
