@@ -51,6 +51,7 @@ class Provider:
     _closed: set[GrantId] = field(factory=set, init=False)
     refused: Counter[Reason] = field(factory=Counter, init=False)
     served: int = field(default=0, init=False)
+    _ended: anyio.Event = field(factory=anyio.Event, init=False)
 
     async def run(self) -> None:
         """Resume every open lease, then serve grants until cancelled."""
@@ -65,6 +66,11 @@ class Provider:
         """What is open now, counted from the leases themselves."""
         holding = [one for one in self.leases.values() if one.facts.state in HOLDING_STATES]
         return Load(len(holding), dict(Counter(one.grant.value.band for one in holding)))
+
+    async def idle(self) -> None:
+        """Return when no lease is open."""
+        while self.leases:
+            await self._ended.wait()
 
     # --- grants ---------------------------------------------------------------------------------
 
@@ -148,8 +154,10 @@ class Provider:
                 break
             await self.tools.clock.sleep_ms(RETRY_MS)
         self.served += 1
+        ended, self._ended = self._ended, anyio.Event()
         self._closed.add(lease.id)
         del self.leases[lease.id]
+        ended.set()
 
     # --- what the market says of leases -----------------------------------------------------------
 

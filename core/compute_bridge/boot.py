@@ -1,0 +1,360 @@
+"""The one place that names concrete classes: a boot file in, a running bridge out.
+
+Each step of a boot fails loudly, before the next one, with its number, its name and the mend.
+"""
+
+import logging
+import secrets as randomness
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from attrs import define, field
+
+from compute_bridge import __version__, builtin
+from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, resolved_digest
+from compute_bridge.adapters.clock import SystemClock
+from compute_bridge.adapters.secrets import read_secret
+from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
+from compute_bridge.host import plugins as plugin_host
+from compute_bridge.host.bridge import Bridge, BridgeParts
+from compute_bridge.host.fleet import Fleet
+from compute_bridge.host.identity import NONCE_BYTES, BootSecrets, Identity
+from compute_bridge.host.market import Market, market_domain
+from compute_bridge.host.outbox import send
+from compute_bridge.host.plugins import Plugins
+from compute_bridge.host.rates import RateBook
+from compute_bridge.host.routing import Router
+from compute_bridge.model import channels
+from compute_bridge.model.coalition import Handshake
+from compute_bridge.model.ids import Fingerprint, PublicKey, digest
+from compute_bridge.model.settlement import Claim
+from compute_bridge.ports.attestation import QuoteSource
+from compute_bridge.ports.backend import Backend, BackendContext
+from compute_bridge.ports.clock import Clock
+from compute_bridge.ports.errors import BootError, ComputeBridgeError, NoQuoteError, RecordError
+from compute_bridge.ports.hookspecs import OpenContext
+from compute_bridge.ports.journal import EventDraft, Journal
+from compute_bridge.ports.strategy import Settlement, SettlementContext
+from compute_bridge.wire import codec
+from compute_bridge.wire.records import kind_of
+from compute_bridge.wire.signing import fingerprint, sign
+
+logger = logging.getLogger(__name__)
+
+JOURNAL = "bridge.journal"
+CONTROL_SOCKET = "control.sock"
+BOOTED = "booted"
+FIRST_TICK_S = 60
+
+STEPS = (
+    "load the boot file",
+    "find, measure and import the plugins",
+    "resolve the Compute module",
+    "open the journal and make the keys of this boot",
+    "open the network and the shuffle",
+    "prove the platform with a quote",
+    "build the fleet",
+    "reconcile with reality",
+    "open the control socket",
+    "raise the epoch and submit the card",
+    "serve",
+)
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Say which step of the boot failed.
+
+    :raises BootError: in place of any error of ours, with the step's number and name before its message.
+    """
+    number = STEPS.index(name) + 1
+    logger.info("boot %d/%d: %s", number, len(STEPS), name)
+    try:
+        yield
+    except ComputeBridgeError as error:
+        raise BootError(f"boot step {number} ({name}): {error}") from error
+
+
+def run(path: Path, overrides: Mapping[str, str]) -> int:
+    """Run the bridge of the boot file at ``path`` until it is told to stop; return the exit code.
+
+    The first SIGTERM or SIGINT drains for ``bridge.drain_s``; a second one stops at once. Leases that are
+    still open go on in the next start.
+
+    :raises BootError: if a step of the boot fails.
+    """
+    anyio.run(serve, path, dict(overrides))
+    return 0
+
+
+async def serve(path: Path, overrides: Mapping[str, str]) -> None:
+    """Boot, serve until a signal, and close everything in reverse order.
+
+    :raises BootError: if a step of the boot fails.
+    """
+    with step("load the boot file"):
+        loaded = load_boot(path, flags=overrides)
+    try:
+        async with AsyncExitStack() as stack:
+            opened = await Opening(loaded, stack).parts()
+            await serve_bridge(Bridge(opened))
+    except BaseExceptionGroup as group:
+        raise _leaf(group) from group
+
+
+async def serve_bridge(bridge: Bridge) -> None:
+    """Take the steps of the boot that need the market's clock, then serve until a signal."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bridge.parts.market.follow_almanac)
+        await _enter(bridge)
+        tasks.start_soon(bridge.serve)
+        logger.info("serving as provider %s", bridge.parts.identity.provider.hex())
+        await _until_stopped(bridge)
+        tasks.cancel_scope.cancel()
+
+
+async def _enter(bridge: Bridge) -> None:
+    with step("prove the platform with a quote"):
+        with anyio.move_on_after(FIRST_TICK_S) as patience:
+            await bridge.prove()
+        if patience.cancelled_caught:
+            raise NoQuoteError(f"no almanac tick within {FIRST_TICK_S} s to bind a quote to; is the market running?")
+    with step("build the fleet"):
+        await bridge.look()
+    with step("reconcile with reality"):
+        await bridge.reconcile()
+    with step("raise the epoch and submit the card"):
+        await bridge.enter()
+
+
+async def _until_stopped(bridge: Bridge) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for first in signals:
+            logger.info("draining after %s", first.name)
+            break
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_drain, bridge, tasks.cancel_scope)
+            async for second in signals:
+                logger.info("stopping at once after %s; open leases go on in the next start", second.name)
+                break
+            tasks.cancel_scope.cancel()
+
+
+async def _drain(bridge: Bridge, scope: anyio.CancelScope) -> None:
+    with anyio.move_on_after(bridge.parts.boot.bridge.drain_s):
+        await bridge.drain()
+    scope.cancel()
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error that a task group wrapped, or the group where there are several."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+@define
+class Opening:
+    """The steps of a boot that open something; ``stack`` closes it all again in reverse order."""
+
+    loaded: LoadedBoot
+    stack: AsyncExitStack
+    clock: Clock = field(factory=SystemClock)
+    plugins: Plugins = field(init=False)
+    configs: dict[str, Any] = field(init=False, repr=False)
+
+    async def parts(self) -> BridgeParts:
+        """Return everything that a bridge is made of, opened.
+
+        :raises BootError: naming the step that failed.
+        """
+        with step("find, measure and import the plugins"):
+            self._load_plugins()
+        with step("resolve the Compute module"):
+            handshake = self._handshake()
+        with step("open the journal and make the keys of this boot"):
+            identity = Identity.from_root_seed(self._root_seed(), market_domain(handshake))
+            journal = await self._journal()
+            current, boots = await boot_keys(journal, identity)
+        with step("open the network and the shuffle"):
+            network = await self._open("networks", "network", self._context())
+            shuffle = await self._open("shuffles", "shuffle", self._context(), network)
+        with step("prove the platform with a quote"):
+            quotes = await self._quote_source()
+        with step("build the fleet"):
+            market = Market(network, handshake)
+            fleet = Fleet(await self._backends(), self.clock, currency=market.config.currency)
+            settlement = await self._settlement(market, current)
+        return BridgeParts(
+            boot=self.loaded.boot,
+            identity=identity,
+            current=current,
+            boots=boots,
+            market=market,
+            journal=journal,
+            shuffle=shuffle,
+            quotes=quotes,
+            fleet=fleet,
+            rates=self._rate_book(market),
+            router=self._router(fleet, market),
+            settlement=settlement,
+            clock=self.clock,
+            config=resolved_digest(self.loaded, measured=self.plugins.measured),
+            image=self._image(),
+            software=f"compute-bridge {__version__}",
+        )
+
+    # --- one step each ------------------------------------------------------------------------
+
+    def _load_plugins(self) -> None:
+        boot = self.loaded.boot
+        wanted = [(choice.group, choice.kind) for choice in boot.choices]
+        self.plugins = plugin_host.load(wanted, builtins=(builtin,), pins=boot.plugins)
+        self.configs = self.loaded.configs(lambda choice: self._kind(choice.group, choice.kind).config)
+
+    def _handshake(self) -> Handshake:
+        coalition = self.loaded.boot.coalition
+        return read_handshake(Path(coalition.handshake), coalition.fingerprint)
+
+    def _root_seed(self) -> bytes:
+        return read_seed("bridge.root_key", self._read_secret(self.loaded.boot.bridge.root_key))
+
+    async def _journal(self) -> Journal:
+        folder = Path(self.loaded.boot.bridge.state_dir)
+        # A journal that is gone from a folder in use is lost, and nobody may begin a new one in silence.
+        is_first = await anyio.to_thread.run_sync(prepare_folder, folder)
+        opening = open_sqlite_journal(folder / JOURNAL, self.clock, create=is_first)
+        journal = await self.stack.enter_async_context(opening)
+        await journal.verify()
+        return journal
+
+    async def _quote_source(self) -> QuoteSource:
+        source: QuoteSource = await self._open("quote_sources", "attestation", self._context())
+        if source.development and not self.loaded.boot.attestation.allows_development:
+            raise NoQuoteError(
+                f"attestation.source {source.name!r} is a development attester; "
+                "allow it in words by attestation.development, or attest with real hardware"
+            )
+        return source
+
+    async def _backends(self) -> list[Backend]:
+        backends = []
+        for index, settings in enumerate(self.loaded.boot.backends):
+            context = BackendContext(settings.name, self.clock, self._read_secret)
+            backends.append(await self._open_kind("backends", settings.kind, f"backend[{index}]", context))
+        return backends
+
+    async def _settlement(self, market: Market, current: BootSecrets) -> Settlement:
+        folder = Path(self.loaded.boot.bridge.state_dir) / "settlement"
+        await anyio.to_thread.run_sync(prepare_folder, folder)
+        publish = partial(publish_claim, market, current, self.clock)
+        context = SettlementContext(folder, self.clock, publish, self._read_secret)
+        settlement: Settlement = await self._open("settlements", "settlement", context)
+        return settlement
+
+    def _rate_book(self, market: Market) -> RateBook:
+        settings, config = self.loaded.boot.rate, market.config
+        policy = self._kind("rate_policies", settings.policy).open(self.configs["rate"])
+        return RateBook(
+            policy, currency=config.currency, provider_fee=config.provider_fee, below_cost=settings.below_cost
+        )
+
+    def _router(self, fleet: Fleet, market: Market) -> Router:
+        policy = self._kind("routing_policies", self.loaded.boot.routing.policy).open(self.configs["routing"])
+        below_cost = self.loaded.boot.rate.below_cost
+        return Router(fleet, policy, self.clock, market.config.provider_fee, below_cost=below_cost)
+
+    def _image(self) -> Fingerprint:
+        measured = [name.encode() + value for name, value in sorted(self.plugins.measured.items())]
+        return Fingerprint(digest("compute-bridge/bridge-image/v1", __version__.encode(), *measured))
+
+    # --- opening kinds --------------------------------------------------------------------------
+
+    async def _open(self, group: str, key: str, *context: Any) -> Any:
+        choice = next(one for one in self.loaded.boot.choices if one.key == key)
+        return await self._open_kind(group, choice.kind, key, context[0], *context[1:])
+
+    async def _open_kind(self, group: str, kind: str, key: str, context: Any, *more: Any) -> Any:
+        opening = self._kind(group, kind).open(context, self.configs[key], *more)
+        return await self.stack.enter_async_context(opening)
+
+    def _kind(self, group: str, kind: str) -> Any:
+        return self.plugins.kind(group, kind)
+
+    def _context(self) -> OpenContext:
+        return OpenContext(self.clock, self._read_secret, self.loaded.folder)
+
+    def _read_secret(self, ref: str) -> bytes:
+        return read_secret(ref, base_dir=self.loaded.folder)
+
+
+def prepare_folder(folder: Path) -> bool:
+    """Make ``folder`` for the operator's eyes only where it is missing; return whether it is empty.
+
+    :raises BootError: if it cannot be made or read.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return not any(folder.iterdir())
+    except OSError as error:
+        raise BootError(f"bridge.state_dir {folder}: {error.strerror}; name a folder that can be written") from error
+
+
+def read_handshake(path: Path, expected: bytes) -> Handshake:
+    """Return the handshake in the file at ``path``, for the coalition with this fingerprint.
+
+    :raises BootError: if it cannot be read, is no handshake, or is another coalition's.
+    """
+    mend = "ask the coalition operator for its handshake file and fingerprint"
+    try:
+        handshake = codec.decode(path.read_bytes(), Handshake, max_bytes=kind_of(Handshake).max_bytes)
+    except (OSError, RecordError) as error:
+        raise BootError(f"coalition.handshake {path}: {error}; {mend}") from error
+    found = fingerprint(handshake.coalition)
+    if found != expected:
+        raise BootError(f"coalition.handshake {path}: its fingerprint {found.hex()} is not the pinned one; {mend}")
+    return handshake
+
+
+def read_seed(key: str, raw: bytes) -> bytes:
+    """Return the 32-byte seed in a secret: 64 hex digits, or the bytes themselves.
+
+    :raises BootError: if it is neither; ``key`` says where it is named.
+    """
+    if len(raw) == NONCE_BYTES:
+        return raw
+    try:
+        return bytes.fromhex(raw.decode("ascii").strip())
+    except ValueError:
+        raise BootError(
+            f"{key}: is no Ed25519 seed of 64 hex digits; 'compute-bridge config new-key' makes one"
+        ) from None
+
+
+async def boot_keys(journal: Journal, identity: Identity) -> tuple[BootSecrets, dict[PublicKey, BootSecrets]]:
+    """Return the keys of this boot, drawn anew and journalled by their nonce, and those of every boot."""
+    nonce = randomness.token_bytes(NONCE_BYTES)
+    await journal.record(EventDraft(BOOTED, body=nonce))
+    boots, after = {}, 0
+    while events := await journal.events(after=after):
+        for event in events:
+            after = event.sequence
+            if event.kind == BOOTED:
+                one = identity.boot_secrets(event.body)
+                boots[one.keys.signing] = one
+    return identity.boot_secrets(nonce), boots
+
+
+async def publish_claim(market: Market, current: BootSecrets, clock: Clock, claim: Claim) -> None:
+    """Sign a claim with the boot key and put it on the network; twice is once, whichever boot did it first."""
+    signed = sign(claim, current.signing, domain=market.domain)
+    record_id = claim.key.grant_id + channels.number(claim.key.sequence)
+    if await market.network.find(channels.CLAIMS, record_id) is None:
+        await send(market.network, channels.CLAIMS, record_id, signed.raw, clock=clock)

@@ -1,0 +1,227 @@
+"""The running bridge: proof of platform, epoch, card and rates kept true beside the grant loop."""
+
+import logging
+from functools import partial
+from typing import TypeVar
+
+import anyio
+from attrs import define, field, frozen
+
+from compute_bridge.host.card import BootFacts, CardPublisher, Holding, raise_epoch
+from compute_bridge.host.epoch import Epoch
+from compute_bridge.host.fleet import Fleet
+from compute_bridge.host.identity import BootSecrets, Identity
+from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.host.market import Market
+from compute_bridge.host.provider import Provider
+from compute_bridge.host.rates import RateBook
+from compute_bridge.host.reconcile import Findings, reconcile
+from compute_bridge.host.routing import Router
+from compute_bridge.model.boot import BootFile
+from compute_bridge.model.card import QuoteBinding
+from compute_bridge.model.ids import Fingerprint, PublicKey
+from compute_bridge.model.quote import Evidence
+from compute_bridge.ports.attestation import QuoteSource
+from compute_bridge.ports.clock import Clock
+from compute_bridge.ports.errors import BootError, RecordError
+from compute_bridge.ports.journal import Journal
+from compute_bridge.ports.shuffle import Shuffle
+from compute_bridge.ports.strategy import MarketView, RateQuestion, Settlement
+from compute_bridge.wire.commitment import post_hash, report_data
+from compute_bridge.wire.quote import parse_quote
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@frozen
+class BridgeParts:
+    """Everything that a bridge is made of, opened by the boot.
+
+    ``boots`` are the keys of every boot in the journal, by their signing key. ``config`` is the digest of
+    the resolved configuration and ``image`` the pre-hash of the bridge's own software.
+    """
+
+    boot: BootFile
+    identity: Identity
+    current: BootSecrets = field(repr=False)
+    boots: dict[PublicKey, BootSecrets] = field(repr=False)
+    market: Market
+    journal: Journal
+    shuffle: Shuffle
+    quotes: QuoteSource
+    fleet: Fleet
+    rates: RateBook
+    router: Router
+    settlement: Settlement
+    clock: Clock
+    config: Fingerprint
+    image: Fingerprint
+    software: str
+
+
+@frozen
+class Proof:
+    """A quote over the keys of this boot and a fresh challenge."""
+
+    binding: QuoteBinding
+    evidence: Evidence
+    post_hash: Fingerprint
+
+
+@define
+class Bridge:
+    """One provider in one market. The boot calls the steps in order, then :meth:`serve`."""
+
+    parts: BridgeParts
+    proof: Proof | None = field(default=None, init=False)
+    findings: Findings | None = field(default=None, init=False)
+    epoch: Epoch | None = field(default=None, init=False)
+    publisher: CardPublisher | None = field(default=None, init=False)
+    provider: Provider | None = field(default=None, init=False)
+
+    # --- the steps of a boot ------------------------------------------------------------------
+
+    async def prove(self) -> Proof:
+        """Return a quote that binds this boot's keys to the latest tick, and keep it.
+
+        :raises NoQuoteError: if the platform gives none.
+        :raises BootError: if what it gives is no quote over what was asked.
+        """
+        parts, tick = self.parts, await self.parts.market.tick()
+        domain = parts.identity.domain
+        binding = QuoteBinding(
+            keys=parts.current.keys,
+            coalition=domain.coalition,
+            module=domain.module,
+            challenge=tick.hash,
+            challenge_tick=tick.value.tick,
+            config=parts.config,
+            software=parts.software,
+        )
+        wanted = report_data(binding)
+        evidence = await parts.quotes.quote(wanted)
+        try:
+            quote = parse_quote(evidence.quote)
+        except RecordError as error:
+            raise BootError(f"quote source {parts.quotes.name} gave no quote: {error}") from error
+        if quote.report_data != wanted:
+            raise BootError(f"quote source {parts.quotes.name} quoted other report data than it was given")
+        self.proof = Proof(binding, evidence, post_hash(parts.image, b"", quote.mr_td))
+        return self.proof
+
+    async def look(self) -> None:
+        """Ask every backend for its offers and the rate policy for its rates."""
+        await self.parts.fleet.refresh()
+        await self.parts.rates.update(await self._question())
+
+    async def reconcile(self) -> Findings:
+        """Compare the journal with the backends, both ways."""
+        parts = self.parts
+        self.findings = await reconcile(parts.fleet, parts.journal, parts.identity)
+        return self.findings
+
+    async def enter(self) -> None:
+        """Raise the epoch and have the card admitted.
+
+        :raises AdmissionError: if the market refuses the card.
+        """
+        parts = self.parts
+        domain = parts.identity.domain
+        self.epoch = await raise_epoch(parts.market.network, domain, parts.identity.root, parts.current.keys.signing)
+        self.publisher = CardPublisher(
+            parts.market.network,
+            domain,
+            module_key=parts.market.config.signing_key,
+            signing=parts.current.signing,
+            epoch=self.epoch,
+            facts=self._facts,
+            holding=self._holding,
+            tick=lambda: parts.market.now,
+            card_max_age_ticks=parts.market.config.card_max_age_ticks,
+            clock=parts.clock,
+        )
+        self.provider = Provider(self._lease_tools(self.epoch), parts.boots)
+        await self.publisher.publish()
+
+    async def serve(self) -> None:
+        """Serve grants, and keep offers, rates and card true, until cancelled.
+
+        :raises SupersededError: when another bridge with this identity has started.
+        """
+        publisher, provider = _given(self.publisher), _given(self.provider)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_looking)
+            tasks.start_soon(partial(publisher.run, every_ms=1000 * self.parts.boot.bridge.refresh_s))
+            await provider.run()
+
+    async def drain(self) -> None:
+        """Take no new grants, say so on the card, and return when no lease is open."""
+        provider = _given(self.provider)
+        provider.draining = True
+        _given(self.publisher).changed()
+        await provider.idle()
+
+    # --- what is kept true ----------------------------------------------------------------------
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await self.parts.clock.sleep_ms(1000 * self.parts.boot.bridge.refresh_s)
+            await self.look()
+            _given(self.publisher).changed()
+
+    async def _question(self) -> RateQuestion:
+        parts = self.parts
+        cards = [card.value for _, card in await parts.market.roster()]
+        others = tuple(card for card in cards if card.provider_id != parts.identity.provider)
+        return RateQuestion(parts.market.config.currency, parts.fleet.offers(), parts.boot.bands, MarketView(others))
+
+    async def _facts(self) -> BootFacts:
+        parts, proof = self.parts, self.proof
+        half_life = parts.market.config.quote_max_age_ticks // 2
+        if proof is None or parts.market.now - proof.binding.challenge_tick > half_life:
+            proof = await self.prove()
+        epoch = _given(self.epoch)
+        return BootFacts(
+            certificate=parts.identity.certify(parts.current.keys, epoch.number),
+            binding=proof.binding,
+            evidence=proof.evidence,
+            pre_hash=parts.image,
+            post_hash=proof.post_hash,
+            custody=parts.boot.bridge.custody,
+            development_attestation=parts.quotes.development,
+        )
+
+    def _holding(self) -> Holding:
+        parts = self.parts
+        draining = self.provider is not None and self.provider.draining
+        return Holding(
+            capabilities=parts.fleet.capabilities(),
+            bands=parts.boot.bands,
+            max_leases=0 if draining else parts.boot.bridge.max_leases,
+            rates=parts.rates.rates.table,
+        )
+
+    def _lease_tools(self, epoch: Epoch) -> LeaseTools:
+        parts = self.parts
+        return LeaseTools(
+            identity=parts.identity,
+            current=parts.current,
+            epoch=epoch.number,
+            development_attestation=parts.quotes.development,
+            market=parts.market,
+            journal=parts.journal,
+            shuffle=parts.shuffle,
+            fleet=parts.fleet,
+            router=parts.router,
+            settlement=parts.settlement,
+            clock=parts.clock,
+            settings=parts.boot.lease,
+        )
+
+
+def _given(part: T | None) -> T:
+    if part is None:
+        raise BootError("the boot's steps were called out of order")
+    return part
