@@ -14,15 +14,17 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from attrs import define, field
+from attrs import asdict, define, field
 
 from compute_bridge import __version__, builtin
 from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, resolved_digest
 from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.adapters.secrets import read_secret
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
+from compute_bridge.adapters.status_socket import SOCKET, NotRunningError, ask, serve_status
 from compute_bridge.host import plugins as plugin_host
 from compute_bridge.host.bridge import Bridge, BridgeParts
+from compute_bridge.host.explain import explain as tell
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import NONCE_BYTES, BootSecrets, Identity
 from compute_bridge.host.market import Market, market_domain
@@ -30,6 +32,7 @@ from compute_bridge.host.outbox import send
 from compute_bridge.host.plugins import Plugins
 from compute_bridge.host.rates import RateBook
 from compute_bridge.host.routing import Router
+from compute_bridge.host.status import answer
 from compute_bridge.model import channels
 from compute_bridge.model.coalition import Handshake
 from compute_bridge.model.ids import Fingerprint, PublicKey, digest
@@ -48,7 +51,6 @@ from compute_bridge.wire.signing import fingerprint, sign
 logger = logging.getLogger(__name__)
 
 JOURNAL = "bridge.journal"
-CONTROL_SOCKET = "control.sock"
 BOOTED = "booted"
 FIRST_TICK_S = 60
 
@@ -93,6 +95,31 @@ def run(path: Path, overrides: Mapping[str, str]) -> int:
     return 0
 
 
+def explain(path: Path, prefix: str, overrides: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the stories of the leases whose grant or request id begins with ``prefix``.
+
+    The running bridge is asked; where none runs, its journal is read.
+
+    :raises ComputeBridgeError: if there is no such lease, or neither bridge nor journal can be read.
+    """
+    loaded = load_boot(path, flags=overrides)
+    state_dir = Path(loaded.boot.bridge.state_dir)
+    try:
+        stories: list[dict[str, Any]] = ask(state_dir / SOCKET, {"ask": "explain", "id": prefix})["stories"]
+    except NotRunningError:
+        return anyio.run(_explain_journal, loaded, prefix)
+    return stories
+
+
+async def _explain_journal(loaded: LoadedBoot, prefix: str) -> list[dict[str, Any]]:
+    coalition = loaded.boot.coalition
+    handshake = read_handshake(Path(coalition.handshake), coalition.fingerprint)
+    path = Path(loaded.boot.bridge.state_dir) / JOURNAL
+    async with open_sqlite_journal(path, SystemClock()) as journal:
+        stories = await tell(journal, prefix, domain=market_domain(handshake), module_key=handshake.compute.signing_key)
+    return [asdict(story) for story in stories]
+
+
 async def serve(path: Path, overrides: Mapping[str, str]) -> None:
     """Boot, serve until a signal, and close everything in reverse order.
 
@@ -112,14 +139,19 @@ async def serve_bridge(bridge: Bridge) -> None:
     """Take the steps of the boot that need the market's clock, then serve until a signal."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bridge.parts.market.follow_almanac)
-        await _enter(bridge)
-        tasks.start_soon(bridge.serve)
-        logger.info("serving as provider %s", bridge.parts.identity.provider.hex())
-        await _until_stopped(bridge)
+        await _prepare(bridge)
+        with step("open the control socket"):
+            socket = Path(bridge.parts.boot.bridge.state_dir) / SOCKET
+        async with serve_status(socket, partial(answer, bridge)):
+            with step("raise the epoch and submit the card"):
+                await bridge.enter()
+            tasks.start_soon(bridge.serve)
+            logger.info("serving as provider %s", bridge.parts.identity.provider.hex())
+            await _until_stopped(bridge)
         tasks.cancel_scope.cancel()
 
 
-async def _enter(bridge: Bridge) -> None:
+async def _prepare(bridge: Bridge) -> None:
     with step("prove the platform with a quote"):
         with anyio.move_on_after(FIRST_TICK_S) as patience:
             await bridge.prove()
@@ -129,8 +161,6 @@ async def _enter(bridge: Bridge) -> None:
         await bridge.look()
     with step("reconcile with reality"):
         await bridge.reconcile()
-    with step("raise the epoch and submit the card"):
-        await bridge.enter()
 
 
 async def _until_stopped(bridge: Bridge) -> None:

@@ -1,0 +1,85 @@
+"""What an operator's tools may ask of a running bridge: aggregates, and the story of one lease."""
+
+from collections import Counter
+from typing import Any
+
+import attrs
+
+from compute_bridge.host.bridge import Bridge
+from compute_bridge.host.explain import explain
+from compute_bridge.ports.errors import ComputeBridgeError
+
+
+class UnknownQuestionError(ComputeBridgeError):
+    """The control socket knows no such question; ask ``status`` or ``explain``."""
+
+
+async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to one question of the control socket.
+
+    :raises UnknownQuestionError: if there is no such question.
+    :raises ComputeBridgeError: if ``explain`` names no lease of this journal.
+    """
+    match question:
+        case {"ask": "status"}:
+            return await status(bridge)
+        case {"ask": "explain", "id": str(prefix)}:
+            parts = bridge.parts
+            stories = await explain(
+                parts.journal, prefix, domain=parts.identity.domain, module_key=parts.market.config.signing_key
+            )
+            return {"stories": [attrs.asdict(story) for story in stories]}
+        case _:
+            raise UnknownQuestionError("the control socket answers 'status' and 'explain' with an 'id'")
+
+
+async def status(bridge: Bridge) -> dict[str, Any]:
+    """Return how the bridge is: aggregates and names of the operator's own making only."""
+    parts, provider = bridge.parts, bridge.provider
+    leases = list(provider.leases.values()) if provider else []
+    return {
+        "provider": parts.identity.provider.hex(),
+        "software": parts.software,
+        "epoch": bridge.epoch.number if bridge.epoch else 0,
+        "tick": parts.market.now,
+        "development_attestation": parts.quotes.development,
+        "draining": bool(provider and provider.draining),
+        "card": _card(bridge),
+        "leases": {
+            "open": len(leases),
+            "by_state": dict(Counter(str(one.facts.state) for one in leases)),
+            "ended": provider.served if provider else 0,
+            "refused": {reason.value: count for reason, count in provider.refused.items()} if provider else {},
+        },
+        "fleet": _fleet(bridge),
+        "settled_micros": await parts.settlement.balance(),
+        "currency": parts.market.config.currency,
+        "dropped_records": parts.market.dropped,
+    }
+
+
+def _card(bridge: Bridge) -> dict[str, Any]:
+    publisher = bridge.publisher
+    if publisher is None or publisher.card is None:
+        return {"admitted": False, "refusal": str(publisher.refusal) if publisher and publisher.refusal else ""}
+    return {
+        "admitted": True,
+        "hash": publisher.card.hash.hex(),
+        "version": publisher.card.value.version,
+        "refreshed_at": publisher.card.value.refreshed_at,
+        "refusal": str(publisher.refusal) if publisher.refusal else "",
+    }
+
+
+def _fleet(bridge: Bridge) -> dict[str, Any]:
+    parts, findings = bridge.parts, bridge.findings
+    offers = Counter(offer.backend for offer in parts.fleet.offers())
+    return {
+        "backends": {backend.name: offers[backend.name] for backend in parts.fleet.backends},
+        "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
+        "rates_refused": [
+            f"{'/'.join(one.row.key)}: {one.reason}" for one in parts.rates.rates.refusals if not one.allowed
+        ],
+        "strays": len(findings.strays) if findings else 0,
+        "silent": list(findings.silent) if findings else [],
+    }
