@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import anyio
+
 from compute_bridge.host.card_checks import (
     AdmittedCard,
     UntrustedError,
@@ -16,13 +18,16 @@ from compute_bridge.model import channels
 from compute_bridge.model.card import RosterEntry
 from compute_bridge.model.control import ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
-from compute_bridge.model.ids import PublicKey, short
+from compute_bridge.model.ids import Fingerprint, PublicKey, short
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Milliseconds
-from compute_bridge.model.usage import ComputeLog
+from compute_bridge.model.usage import ComputeLog, Outcome
 from compute_bridge.ports.errors import MarketError, RecordError, SignatureError
 from compute_bridge.ports.network import Entry
 from compute_bridge.wire.signing import Signed, open_signed
+
+NO_LOG = Fingerprint(bytes(32))
+"""What stands for the log in the statement of a grant that the module has given up: none ever came."""
 
 
 async def find_log(market: Market, grant: ComputeGrant) -> Signed[ComputeLog]:
@@ -44,11 +49,18 @@ async def await_log(market: Market, grant: ComputeGrant) -> Signed[ComputeLog]:
     """
     after = await market.network.tail(channels.LOGS)
     if await market.log_entry(grant.id) is None:
-        async with aclosing(market.network.follow(channels.LOGS, after=after)) as entries:
-            async for entry in entries:
-                if entry.record_id == grant.id:
-                    break
+        await _await_entry(market, channels.LOGS, grant.id, after)
     return await find_log(market, grant)
+
+
+async def await_abandoned(market: Market, grant: ComputeGrant) -> None:
+    """Return when the module has given a grant up because its provider never accounted for it; else never."""
+    key = grant.id + channels.number(0)
+    after = await market.network.tail(channels.SETTLEMENTS)
+    if await market.network.find(channels.SETTLEMENTS, key) is None:
+        await _await_entry(market, channels.SETTLEMENTS, key, after)
+    if (await market.statement(grant.id)).value.log_hash != NO_LOG:
+        await anyio.sleep_forever()
 
 
 async def open_log(market: Market, grant: ComputeGrant, raw: bytes) -> Signed[ComputeLog]:
@@ -69,6 +81,13 @@ async def open_log(market: Market, grant: ComputeGrant, raw: bytes) -> Signed[Co
         f"usage log of grant {short(grant.id)} is signed by no boot of provider {short(grant.provider_id)}",
         reason=Reason.LOG_DISPUTED,
     )
+
+
+async def is_void(market: Market, grant: ComputeGrant) -> bool:
+    """Return whether the provider gave the grant up, or never accounted for it and the module gave it up."""
+    if await market.log_entry(grant.id) is not None:
+        return (await find_log(market, grant)).value.outcome is not Outcome.SERVED
+    return (await market.statement(grant.id)).value.log_hash == NO_LOG
 
 
 def check_billable(log: ComputeLog, total: Milliseconds) -> None:
@@ -102,6 +121,13 @@ async def whole_stream(market: Market, stream: str, *, after: int = 0) -> AsyncG
         for entry in page:
             yield entry
         after = page[-1].sequence
+
+
+async def _await_entry(market: Market, stream: str, record_id: bytes, after: int) -> None:
+    async with aclosing(market.network.follow(stream, after=after)) as entries:
+        async for entry in entries:
+            if entry.record_id == record_id:
+                return
 
 
 def _check_names(log: ComputeLog, grant: ComputeGrant, epoch: int) -> None:

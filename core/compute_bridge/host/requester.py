@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compute_bridge.host.card_checks import QuoteTrust, UntrustedError
 from compute_bridge.host.envelopes import seal_envelope
-from compute_bridge.host.log_checks import await_log
+from compute_bridge.host.log_checks import await_abandoned, await_log
 from compute_bridge.host.market import Market
 from compute_bridge.host.race import beside, race
 from compute_bridge.host.receipts import open_receipt
@@ -26,7 +26,7 @@ from compute_bridge.host.requester_state import (
     SeenReceipt,
     load_request,
 )
-from compute_bridge.host.requester_status import RequestStatus, look_up
+from compute_bridge.host.requester_status import RequestStatus, latest_grant, look_up
 from compute_bridge.host.requester_submit import RequestTerms, Submitter
 from compute_bridge.host.winner import verify_winner
 from compute_bridge.model.coalition import Handshake
@@ -190,20 +190,26 @@ class Requester:
         return await race(partial(self._await_grant, kept), partial(self._expire, kept))
 
     async def _await_grant(self, kept: KeptRequest) -> Signed[ComputeGrant]:
-        last = kept.grant(self.market.config.signing_key)
         async with aclosing(self.market.grants(kept.secrets.grants_after)) as grants:
             async for _, grant in grants:
-                if grant.value.request_id == kept.id and (last is None or grant.value.round > last.value.round):
+                if self._is_next(kept, grant.value):
                     return grant
         raise RuntimeError("a network's follow has ended")
 
     async def _expire(self, kept: KeptRequest) -> Signed[ComputeGrant]:
         await self.market.after(Tick(kept.signed.value.expires_at + GRACE_TICKS))
+        latest = await latest_grant(self.market, kept.id)
+        if latest is not None and self._is_next(kept, latest.value):
+            return latest
         raise NoLeaseError(
             f"request {short(kept.id)} was open until tick {kept.signed.value.expires_at} and nobody took it; "
             "'request status' tells how each bid fared",
             reason=Reason.REQUEST_EXPIRED,
         )
+
+    def _is_next(self, kept: KeptRequest, grant: ComputeGrant) -> bool:
+        last = kept.grant(self.market.config.signing_key)
+        return grant.request_id == kept.id and (last is None or grant.round > last.value.round)
 
     async def _deliver(self, kept: KeptRequest, grant: Signed[ComputeGrant]) -> None:
         if kept.progress.grant != grant.raw:
@@ -242,20 +248,22 @@ class Requester:
         return Access(kept.handle, grant, receipt, kept.progress.winner)
 
     async def _give_up(self, grant: Signed[ComputeGrant]) -> None:
-        """Return when the provider has given the grant up and the market may clear the request again."""
+        """Return when the grant is void: its provider gave it up, or the module gave the provider up."""
+        await race(partial(self._refused, grant.value), partial(await_abandoned, self.market, grant.value))
+
+    async def _refused(self, grant: ComputeGrant) -> None:
         try:
-            log = (await await_log(self.market, grant.value)).value
+            log = (await await_log(self.market, grant)).value
         except UntrustedError as error:
             logger.warning("passed over: %s", error)
             await anyio.sleep_forever()
         if log.outcome is Outcome.SERVED:
             await self.clock.sleep_ms(LATE_RECEIPT_MS)
-        elif log.reason not in (Reason.ENVELOPE_ABSENT, Reason.ENVELOPE_MISMATCH):
-            logger.info("grant %s: %s, %s", short(grant.value.id), log.outcome, log.reason)
+        elif log.reason != Reason.ENVELOPE_ABSENT:
+            logger.info("grant %s: %s, %s", short(grant.id), log.outcome, log.reason)
             return
         raise NoLeaseError(
-            f"grant {short(grant.value.id)} ended {log.outcome} ({log.reason}) without a receipt for us",
-            reason=log.reason,
+            f"grant {short(grant.id)} ended {log.outcome} ({log.reason}) without a receipt for us", reason=log.reason
         )
 
     # --- parts ------------------------------------------------------------------------------------

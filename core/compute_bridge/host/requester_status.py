@@ -45,7 +45,7 @@ class RequestStatus:
 
 async def look_up(market: Market, kept: KeptRequest) -> RequestStatus:
     """Return the status of a kept request, from verified records alone."""
-    signed = await _last_grant(market, kept)
+    signed = await latest_grant(market, kept.id) or kept.grant(market.config.signing_key)
     grant = signed.value if signed else None
     log = await _log(market, grant) if grant else None
     statement = await _statement(market, grant) if grant else None
@@ -53,6 +53,14 @@ async def look_up(market: Market, kept: KeptRequest) -> RequestStatus:
     reason = log.reason.value if log else kept.progress.verdict
     bids = await bids_of(market, kept.id, after=kept.secrets.clearing_verdicts_after)
     return RequestStatus(kept.id, state, reason, grant, bids, log, statement)
+
+
+async def latest_grant(market: Market, request: RequestId) -> Signed[ComputeGrant] | None:
+    """Return the last grant that the market awarded for a request, or None before the first."""
+    held = await market.network.get(channels.GRANTS, request)
+    if held is None:
+        return None
+    return open_signed(held.value, ComputeGrant, market.domain, by=market.config.signing_key)
 
 
 async def bids_of(market: Market, request: RequestId, *, after: int) -> tuple[Verdict, ...]:
@@ -68,13 +76,6 @@ async def bids_of(market: Market, request: RequestId, *, after: int) -> tuple[Ve
                 last[verdict.provider_id] = (chunk.round, verdict)
     newest = max((round_ for round_, _ in last.values()), default=0)
     return tuple(verdict for _, (round_, verdict) in sorted(last.items()) if round_ == newest)
-
-
-async def _last_grant(market: Market, kept: KeptRequest) -> Signed[ComputeGrant] | None:
-    held = await market.network.get(channels.GRANTS, kept.id)
-    if held is None:
-        return kept.grant(market.config.signing_key)
-    return open_signed(held.value, ComputeGrant, market.domain, by=market.config.signing_key)
 
 
 async def _log(market: Market, grant: ComputeGrant) -> ComputeLog | None:
