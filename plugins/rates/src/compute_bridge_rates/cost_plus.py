@@ -53,9 +53,10 @@ class CostPlus(RatePolicy):
 
     def _raised(self, costs: Iterable[UnitNanos]) -> UnitNanos:
         each: list[dict[str, Any]] = [asdict(cost) for cost in costs]
-        return UnitNanos(**{unit: self._with_margin(max(cost[unit] for cost in each)) for unit in each[0]})
+        asked: dict[str, Any] = {unit: self._with_margin(max(cost[unit] for cost in each)) for unit in each[0]}
+        return UnitNanos(**asked)
 
-    def _with_margin(self, nanos: int) -> Any:
+    def _with_margin(self, nanos: int) -> int:
         # Up, so that the margin is never a nano short; and never beyond what a rate can say.
         return min(-(-nanos * (_WHOLE + self._margin_bps) // _WHOLE), _MOST)
 
