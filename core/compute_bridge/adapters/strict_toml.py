@@ -105,8 +105,13 @@ def _converter(folder: Path | None) -> Converter:
     )
     converter.register_structure_hook(Path, lambda value, _kind: Path(scalars.read_path(value, folder)))
     for kind, hook in _SCALARS.items():
-        converter.register_structure_hook(kind, hook)
+        converter.register_structure_hook(kind, _or_enum(hook))
     return converter
+
+
+def _or_enum(hook: Hook) -> Hook:
+    # To cattrs a StrEnum is a str before it is an Enum, and would come through as any text at all.
+    return lambda value, kind: scalars.read_enum(value, kind) if _is_enum(kind) else hook(value, kind)
 
 
 _SCALARS: dict[type, Hook] = {
