@@ -8,7 +8,7 @@ How values look on the wire:
 - one value has one encoding, and no other bytes decode to it.
 """
 
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -117,6 +117,8 @@ def _converter() -> Converter:
     converter = Converter(detailed_validation=False, forbid_extra_keys=True)
     for kind in (bool, int, str, bytes):
         converter.register_structure_hook(kind, _exactly(kind))
+    # cattrs asks by class before it asks by predicate, and would take the hook of str for a StrEnum.
+    converter.register_structure_hook(StrEnum, _enum)
     converter.register_structure_hook_func(_is_enum, _enum)
     converter.register_structure_hook_factory(_is_tuple, _tuple)
     converter.register_unstructure_hook(tuple, lambda items: [converter.unstructure(x) for x in items])
