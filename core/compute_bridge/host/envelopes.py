@@ -23,16 +23,12 @@ def envelope_context(grant: Signed[ComputeGrant], recipient: SealingKey) -> Seal
     return SealContext(KIND, grant.hash, 0, grant.value.request_key, recipient)
 
 
-def seal_envelope(
-    body: Signed[EnvelopeBody], grant: Signed[ComputeGrant], recipient: SealingKey
-) -> bytes:
+def seal_envelope(body: Signed[EnvelopeBody], grant: Signed[ComputeGrant], recipient: SealingKey) -> bytes:
     """Return the signed ``body`` sealed to the winner of ``grant``."""
     return seal(body.raw, envelope_context(grant, recipient))
 
 
-def open_envelope(
-    sealed: bytes, grant: Signed[ComputeGrant], secret: SealingSecret, domain: Domain
-) -> EnvelopeBody:
+def open_envelope(sealed: bytes, grant: Signed[ComputeGrant], secret: SealingSecret, domain: Domain) -> EnvelopeBody:
     """Return the envelope's body, signed by the request key; its commitments are checked apart.
 
     :raises EnvelopeError: if it is not ours, tampered, for another grant or by somebody else.

@@ -33,9 +33,7 @@ def make_order(
     ends_at: UtcMs,
 ) -> Order:
     """Return the order for one attempt; the same arguments give the same bytes in any process."""
-    token = order_token(
-        grant.value.id, offer.backend, offer.region, offer.zone, offer.shape, attempt=attempt
-    )
+    token = order_token(grant.value.id, offer.backend, offer.region, offer.zone, offer.shape, attempt=attempt)
     return Order(
         token=token,
         offer=offer,
