@@ -17,9 +17,8 @@ op_keep() {
     exec 7>"$lease/keeper.lock"
     flock -n 7 || exit 0
     say pid $$ | put "$lease/keeper"
-    deadline=$(number "$lease/run" deadline_up)
     every=$(number "$lease/record" sample_ms)
-    while [ -f "$lease/run" ]; do
+    while deadline=$(number "$lease/run" deadline_up) && [ -f "$lease/run" ]; do
         if [ "$(uptime_ms)" -ge "$deadline" ]; then
             end "$lease" deadline
         elif is_alive "$lease"; then

@@ -21,6 +21,7 @@ op_facts() {
 
 op_create() {
     want_order
+    unfit=$("${req_driver}_check") || fail unfit "$unfit"
     lease=$LEASES/$req_token
     lock_lease "$req_token"
     refuse_spent
@@ -97,9 +98,10 @@ op_list() {
         attend "$token" && [ -f "$LEASES/$token/run" ] && show "$token"
     done
     sum_used
-    say used_cpu $used_cpu
-    say used_mem $used_mem
-    say used_disk $used_disk
+    say room now
+    say cpu $used_cpu
+    say mem $used_mem
+    say disk $used_disk
     for token in $req_watch; do
         [ -f "$ENDED/$token" ] && say ended "$token" && cat "$ENDED/$token"
     done
@@ -116,6 +118,25 @@ op_usage() {
         return
     done
     fail unknown "no such lease here"
+}
+
+# op_extend: move the end of a live lease; its keeper reads it each time round.
+op_extend() {
+    want_token
+    want_whole ends_at remaining_ms
+    lease=$LEASES/$req_token
+    lock_lease "$req_token"
+    is_alive "$lease" || fail gone "no such lease here"
+    {
+        grep -v '^ends_at ' "$lease/record"
+        say ends_at "$req_ends_at"
+    } | put "$lease/record" || fail storage "cannot write to $LEASES: is the disk full?"
+    {
+        grep -v '^deadline_up ' "$lease/run"
+        say deadline_up "$(($(uptime_ms) + req_remaining_ms))"
+    } | put "$lease/run" || fail storage "cannot write to $LEASES: is the disk full?"
+    [ "$(get "$lease/record" driver)" != podman ] || podman_extend "$lease"
+    say state extended
 }
 
 # op_terminate: with an attempt named, only what that attempt made goes, tombstone and all.
@@ -149,14 +170,15 @@ forget_old() {
 }
 
 mkdir -p "$LEASES" "$ENDED" "$LOCKS" "$IMAGES" "$ABANDONED" 2>/dev/null
-printf 'compute-bridge-agent 1\n'
+# Whatever a login shell's profile has written stands on a line of its own.
+printf '\ncompute-bridge-agent 1\n'
 [ -w "$LEASES" ] && [ -w "$LOCKS" ] || fail storage "cannot write to $STATE: set state_dir to a folder of the login user"
 case $OP in
 keep | serve)
     "op_$OP" "$3"
     exit 0
     ;;
-facts | create | list | usage | terminate | image_state | image_put) ;;
+facts | create | list | usage | extend | terminate | image_state | image_put) ;;
 *) fail bad-request "unknown operation $OP" ;;
 esac
 read_request

@@ -1,0 +1,96 @@
+"""One attempt at an order: the image, the workload, its SSH server; and all of it taken back on failure."""
+
+import logging
+import secrets
+
+import anyio
+
+from compute_bridge.ports.backend import Instance, Order
+from compute_bridge.ports.clock import Clock, poll
+from compute_bridge.ports.errors import (
+    BackendError,
+    CredentialsError,
+    StopFailoverError,
+    UnavailableError,
+    UnservableError,
+)
+from compute_bridge_baremetal.rack import RackHost
+from compute_bridge_baremetal.ssh import shows_host_key
+
+logger = logging.getLogger(__name__)
+
+_READY_S = 30
+_READY_EVERY_MS = 50
+_UNDO_S = 60
+# After these nothing is concluded, or nothing more can be done: the lease may stand.
+_OPEN_ENDED = (UnavailableError, CredentialsError, StopFailoverError)
+
+
+class Attempt:
+    """One call of ``provision``, known to the rack host by a number of its own.
+
+    So it takes back what it made, and never what another attempt at the same order did.
+    """
+
+    def __init__(self, rack: RackHost, order: Order, clock: Clock) -> None:
+        self._rack = rack
+        self._order = order
+        self._clock = clock
+        self._number = secrets.token_hex(32)
+
+    async def make(self, remaining_ms: int) -> Instance:
+        """Return the ready instance, made now or before."""
+        rack, order = self._rack, self._order
+        if order.image.is_oci:
+            await rack.bring_image(order.image.digest_hex)
+        try:
+            made = await rack.create(order, attempt=self._number, remaining_ms=remaining_ms)
+            await self._await_ready(made.instance, is_ours=made.is_new)
+        except _OPEN_ENDED:
+            raise
+        except BaseException as error:
+            await self._take_back(error)
+            raise
+        return made.instance
+
+    async def _await_ready(self, instance: Instance, *, is_ours: bool) -> None:
+        async def probe() -> bool | None:
+            shown = await shows_host_key(instance.host, instance.port, instance.host_key)
+            if shown is None:
+                await self._refuse_ended(instance)
+            return shown
+
+        place = self._rack.place
+        try:
+            with anyio.fail_after(_READY_S):
+                is_right = await poll(self._clock, _READY_EVERY_MS, probe)
+        except TimeoutError as error:
+            kind = UnservableError if is_ours else UnavailableError
+            raise kind(
+                f"{place}: no SSH server answered on port {instance.port} within {_READY_S} s; "
+                "see that the bridge reaches the guests' address on every port of port_range"
+            ) from error
+        if not is_right:
+            raise UnservableError(f"{place}: another server answers on port {instance.port}; keep port_range free")
+
+    async def _refuse_ended(self, instance: Instance) -> None:
+        listing = await self._rack.listing([instance.token])
+        if instance.token in listing.leases:
+            return
+        end = listing.ends.get(instance.token)
+        told = f"{end.cause}: {end.detail}" if end else "it is gone"
+        raise UnservableError(f"{self._rack.place}: the workload ended at once ({told}); see that the image starts")
+
+    async def _take_back(self, error: BaseException) -> None:
+        is_done = False
+        with anyio.move_on_after(_UNDO_S, shield=True):
+            try:
+                await self._rack.terminate(self._order.token, attempt=self._number)
+                is_done = True
+            except BackendError as refusal:
+                logger.warning("%s: cannot take back an attempt: %s", self._rack.place, refusal)
+        if not is_done and isinstance(error, BackendError):
+            raise StopFailoverError(
+                f"{self._rack.place}: the attempt failed and could not be taken back; "
+                "end the lease when the machine answers"
+            ) from error

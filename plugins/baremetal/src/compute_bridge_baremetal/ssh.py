@@ -1,0 +1,217 @@
+"""SSH to rack hosts: one kept connection each. The only module that imports asyncssh."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import contextmanager
+
+import anyio
+import asyncssh
+from attrs import field, frozen
+
+from compute_bridge.ports.errors import BackendError, CredentialsError, UnavailableError
+
+logger = logging.getLogger(__name__)
+# At INFO it writes every address that it dials, and guests' addresses are nobody's business.
+logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+_DIAL_S = 10
+_PROBE_S = 2
+_KEEPALIVE_S = 5
+_KEEPALIVES = 3
+_CLOSE_S = 2
+# OpenSSH's MaxSessions is 10 for each connection, unless its operator says otherwise.
+_SESSIONS = 8
+_REPLY_BYTES = 8 << 20
+
+
+@frozen
+class Target:
+    """A rack host to be dialled; ``place`` is how messages call it."""
+
+    place: str
+    address: str
+    port: int
+    user: str
+    host_key: str
+
+
+@frozen
+class LoginKey:
+    """The private key that logs in to rack hosts."""
+
+    key: asyncssh.SSHKey = field(repr=False)
+
+
+def read_login_key(text: bytes, *, place: str) -> LoginKey:
+    """Return the private key in ``text``.
+
+    :raises CredentialsError: if it is none, or has a passphrase.
+    """
+    try:
+        return LoginKey(asyncssh.import_private_key(text))
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+        # Not "from": the library's message may quote what it read.
+        raise CredentialsError(
+            f"{place}: ssh_key refers to no usable private key; it must be an OpenSSH private key without passphrase"
+        ) from None
+
+
+class _Kept(asyncssh.SSHClient):
+    """The owner of a connection, which is told when it is lost."""
+
+    def __init__(self) -> None:
+        self.lost = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Remember it: asyncssh calls this once, for any reason."""
+        self.lost = True
+
+
+class SshLink:
+    """One kept connection to a rack host, made when first needed and again when it was lost."""
+
+    def __init__(self, target: Target, key: LoginKey) -> None:
+        self._target = target
+        self._key = key
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._owner = _Kept()
+        self._dialling = anyio.Lock()
+        self._sessions = anyio.CapacityLimiter(_SESSIONS)
+
+    async def run(self, command: str, payload: AsyncIterator[bytes], *, within_s: float) -> bytes:
+        """Return what ``command`` writes when it is fed ``payload``, whatever its exit status.
+
+        :raises CredentialsError: if the rack host shows another host key, or refuses ours.
+        :raises UnavailableError: if it does not answer, or not within ``within_s``.
+        """
+        async with self._sessions:
+            with self._translated():
+                process = await self._start(command)
+                try:
+                    with anyio.fail_after(within_s):
+                        return await _converse(process, payload)
+                finally:
+                    process.close()
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            with anyio.move_on_after(_CLOSE_S, shield=True):
+                await connection.wait_closed()
+
+    async def _start(self, command: str) -> "asyncssh.SSHClientProcess[bytes]":
+        kept = self._connection
+        try:
+            return await self._open_session(command)
+        except (OSError, asyncssh.Error):
+            # A kept connection may have died unnoticed, and nothing was asked yet; a new one gets no second try.
+            if kept is None or not self._owner.lost:
+                raise
+            return await self._open_session(command)
+
+    async def _open_session(self, command: str) -> "asyncssh.SSHClientProcess[bytes]":
+        connection = await self._connected()
+        with anyio.fail_after(_DIAL_S):
+            process: asyncssh.SSHClientProcess[bytes] = await connection.create_process(command, encoding=None)
+        return process
+
+    async def _connected(self) -> asyncssh.SSHClientConnection:
+        async with self._dialling:
+            if self._connection is None or self._owner.lost:
+                self._connection = None
+                self._connection, self._owner = await self._dial()
+            return self._connection
+
+    async def _dial(self) -> tuple[asyncssh.SSHClientConnection, _Kept]:
+        target = self._target
+        pin = f"{_as_known(target.address, target.port)} {target.host_key}\n"
+        with anyio.fail_after(_DIAL_S):
+            owner = _Kept()
+            connection, _ = await asyncssh.create_connection(
+                lambda: owner,
+                target.address,
+                target.port,
+                config=None,
+                username=target.user,
+                client_keys=[self._key.key],
+                known_hosts=asyncssh.import_known_hosts(pin),
+                agent_path=None,
+                preferred_auth="publickey",
+                keepalive_interval=_KEEPALIVE_S,
+                keepalive_count_max=_KEEPALIVES,
+            )
+        logger.info("%s: connected", target.place)
+        return connection, owner
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        """Turn what asyncssh raises into what a caller does next."""
+        try:
+            yield
+        except (OSError, asyncssh.Error) as error:
+            raise _meaning(error)(f"{self._target.place}: {_said(error, self._target)}") from error
+
+
+async def shows_host_key(address: str, port: int, line: str) -> bool | None:
+    """Return whether the SSH server there proves the host key ``line``, or None while no server answers."""
+    try:
+        with anyio.fail_after(_PROBE_S):
+            shown = await asyncssh.get_server_host_key(address, port, config=None)
+    except (OSError, asyncssh.Error):
+        return None
+    if shown is None:
+        return None
+    blob = shown.export_public_key("openssh").decode().split()
+    return blob[:2] == line.split()[:2]
+
+
+async def _converse(process: "asyncssh.SSHClientProcess[bytes]", payload: AsyncIterator[bytes]) -> bytes:
+    try:
+        async for chunk in payload:
+            process.stdin.write(chunk)
+            await process.stdin.drain()
+        process.stdin.write_eof()
+    except BrokenPipeError:
+        # The other side answered early, with a refusal; read it.
+        logger.debug("a rack host did not read its whole request")
+    output = bytearray()
+    while chunk := await process.stdout.read(1 << 16):
+        output += chunk
+        if len(output) > _REPLY_BYTES:
+            raise OSError(f"the reply exceeds {_REPLY_BYTES} bytes")
+    return bytes(output)
+
+
+def _as_known(address: str, port: int) -> str:
+    return address if port == 22 else f"[{address}]:{port}"
+
+
+_Meaning = Callable[[str], BackendError]
+
+
+def _meaning(error: Exception) -> _Meaning:
+    if isinstance(error, asyncssh.PermissionDenied | asyncssh.HostKeyNotVerifiable) or _lacks_host_key(error):
+        return CredentialsError
+    return UnavailableError
+
+
+def _lacks_host_key(error: Exception) -> bool:
+    # A server without a key of the pinned type ends the key exchange before it shows any.
+    return isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error)
+
+
+def _said(error: Exception, target: Target) -> str:
+    """Return what happened and the mend; the library's own words stay in the cause."""
+    where = f"{target.address} port {target.port}"
+    if isinstance(error, asyncssh.PermissionDenied):
+        return f"{where} refuses our key for user {target.user}; put its public half into authorized_keys there"
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) or _lacks_host_key(error):
+        return (
+            f"{where} does not show the pinned host key; somebody may stand between, so nothing was sent: compare the "
+            "key at the machine's own console, and only if it was changed on purpose set host_key in the boot file"
+        )
+    if isinstance(error, TimeoutError):
+        return f"{where} did not answer in time; check that it is up and reachable"
+    return f"the connection to {where} failed ({type(error).__name__}); check that it is up and reachable"
