@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from compute_bridge.model.checks import octets, text, whole
 from compute_bridge.model.ids import GrantId, PublicKey
+from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import MAX_DURATION_MS
 from compute_bridge.model.units import Milliseconds, Tick
 
@@ -46,6 +47,6 @@ class ControlVerdict:
     grant_id: GrantId = field(validator=octets(32))
     sequence: int = field(validator=whole(1))
     action: ControlAction
-    reason: str = field(validator=text(1, 63))
+    reason: Reason
     duration_ms: Milliseconds = field(validator=whole(0, MAX_DURATION_MS))
     tick: Tick = field(validator=whole())

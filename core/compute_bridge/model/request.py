@@ -5,6 +5,7 @@ from attrs import field, frozen
 from compute_bridge.model.checks import each, label, octets, text, whole
 from compute_bridge.model.ids import PublicKey, RequestId, SealingKey
 from compute_bridge.model.manifest import ComputeManifest
+from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import Region, Requirements
 from compute_bridge.model.units import MicrosPerHour, Tick
 
@@ -71,5 +72,5 @@ class RequestVerdict:
 
     request_id: RequestId = field(validator=octets(32))
     request_key: PublicKey = field(validator=octets(32))
-    reason: str = field(validator=label)
+    reason: Reason
     tick: Tick = field(validator=whole())
