@@ -1,6 +1,7 @@
 """Child processes that cannot outlive the demo, each on its own leash."""
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ GRACE_MS = 5_000
 LET_GO_S = 20
 LAST_LINES = 15
 SWEEP_S = 30
+# It becomes part of command lines and of the addresses of sockets, which hold some hundred letters.
+_PLAIN = re.compile(r"/[A-Za-z0-9._/-]{1,59}")
 
 
 @frozen
@@ -139,13 +142,13 @@ async def open_theatre(*, keep: bool) -> AsyncIterator[Theatre]:
         os.close(broom_end)
     try:
         theatre = await _move_in(broom, alive)
+        if keep:
+            os.write(alive, b"k")
         try:
             yield theatre
         finally:
             with anyio.CancelScope(shield=True):
                 await theatre.end()
-        if keep:
-            os.write(alive, b"k")
     finally:
         os.close(alive)
         with anyio.move_on_after(SWEEP_S, shield=True):
@@ -154,7 +157,15 @@ async def open_theatre(*, keep: bool) -> AsyncIterator[Theatre]:
 
 async def _move_in(broom: Process, alive: int) -> Theatre:
     told = b"".join([chunk async for chunk in broom.stdout]) if broom.stdout else b""
-    folder = Path(os.fsdecode(told))
-    if not told or not folder.is_dir():
-        raise DemoError("no temporary folder could be made; set TMPDIR to a folder that you may write to")
-    return Theatre(folder, alive, {**os.environ, "TMPDIR": str(folder)})
+    folder = os.fsdecode(told)
+    if not _PLAIN.fullmatch(folder):
+        raise DemoError(
+            f"the temporary folder {folder!r} is not an absolute path of at most 60 plain letters; "
+            "set TMPDIR to a short one that you may write to, /tmp for example"
+        )
+    return Theatre(Path(folder), alive, {**_inherited(), "TMPDIR": folder})
+
+
+def _inherited() -> dict[str, str]:
+    # A variable of ours would change what the files of the demo say.
+    return {name: value for name, value in os.environ.items() if not name.startswith("COMPUTE_BRIDGE_")}

@@ -21,7 +21,7 @@ _KILL_PAUSE_S = 0.01
 _PROC = Path("/proc")
 
 
-def hold(pipe: int, command: Sequence[str], *, grace_s: float) -> int:
+def hold(pipe: int, command: list[str], *, grace_s: float) -> int:
     """Run ``command`` until it ends or ``pipe`` does, and return its exit status.
 
     With the pipe's end it gets SIGTERM and ``grace_s`` seconds. What it leaves behind is killed either way,

@@ -1,0 +1,145 @@
+"""The text of the roles' files; what stands in braces differs from run to run."""
+
+MARKET = """\
+[coalition]
+name = "{coalition}"
+seed = "{seed}"
+handshake = "market/handshake"
+currency = "{currency}"
+
+[keys]
+signing = "file:market/signing.key"
+sealing = "file:market/sealing.key"
+
+[network]
+kind = "sqlite"
+path = "network.sqlite"
+
+[almanac]
+cadence_ms = {cadence}
+
+[clearing]
+rule = "lowest-rate"
+
+[fees]
+requester_bps = {requester_fee}
+provider_bps = {provider_fee}
+
+[attestation]
+development = "{words}"
+anchors = [{{ name = "{root}", file = "attester/{root}.root.der", development = true }}]
+
+[ledger]
+file = "market/ledger.sqlite"
+
+[[account]]
+name = "requester"
+key = "{account_key}"
+credit_micros = {credit}
+"""
+
+BRIDGE = """\
+[bridge]
+name = "{bridge}"
+state_dir = "{bridge}"
+root_key = "file:{bridge}.root-key"
+max_leases = 2
+drain_s = 0
+
+[coalition]
+handshake = "market/handshake"
+fingerprint = "{fingerprint}"
+
+[network]
+kind = "sqlite"
+path = "network.sqlite"
+
+[attestation]
+source = "software"
+development = "{words}"
+directory = "attester"
+root = "{root}"
+anchors = [{{ name = "{root}", file = "attester/{root}.root.der", development = true }}]
+
+[rate]
+{rate}
+
+[routing]
+policy = "cheapest"
+
+[settlement]
+kind = "ledger"
+
+[[band]]
+name = "{band}"
+floor = {{ cpu_millis = 100, mem_mib = 64 }}
+ceiling = {{ cpu_millis = 2000, mem_mib = 4096, disk_gib = 10 }}
+slots = 2
+
+[[backend]]
+name = "{rack}"
+kind = "baremetal"
+driver = "process"
+isolation = "none"
+ssh_key = "file:{bridge}.ssh-key"
+currency = "{currency}"
+cost = {{ {cost} }}
+port_range = [{low}, {high}]
+guest_sshd = {guest_sshd}
+sample_ms = 250
+watch_ms = 250
+
+[[backend.machine]]
+name = "{rack}"
+address = "{address}"
+port = {port}
+user = "{user}"
+host_key = "{host_key}"
+region = "{region}"
+cpu_millis = 4000
+mem_mib = 8192
+disk_gib = 20
+state_dir = "{state}"
+"""
+
+REQUESTER = """\
+[coalition]
+handshake = "market/handshake"
+fingerprint = "{fingerprint}"
+
+[network]
+kind = "sqlite"
+path = "network.sqlite"
+
+[shuffle]
+kind = "direct"
+
+[account]
+key = "file:account.key"
+
+[attestation]
+development = "{words}"
+anchors = [{{ name = "{root}", file = "attester/{root}.root.der", development = true }}]
+
+[store]
+dir = "requester"
+"""
+
+SSHD = """\
+Port {port}
+ListenAddress {address}
+HostKey {home}/host_key
+AuthorizedKeysFile {home}/authorized_keys
+AllowUsers {user}
+AuthenticationMethods publickey
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+PidFile none
+PrintMotd no
+X11Forwarding no
+LogLevel ERROR
+"""
