@@ -15,16 +15,18 @@ from compute_bridge.host.envelopes import seal_envelope
 from compute_bridge.host.log_checks import await_abandoned, await_log
 from compute_bridge.host.market import Market
 from compute_bridge.host.race import beside, race
-from compute_bridge.host.receipts import open_receipt
 from compute_bridge.host.requester_checks import check_not_over, check_receipt
 from compute_bridge.host.requester_control import send_control
 from compute_bridge.host.requester_ssh import ssh_command
 from compute_bridge.host.requester_state import (
     Access,
     KeptRequest,
+    NotYetError,
     RequestHandle,
     SeenReceipt,
+    accepted,
     load_request,
+    open_reply,
 )
 from compute_bridge.host.requester_status import RequestStatus, latest_grant, look_up
 from compute_bridge.host.requester_submit import RequestTerms, Submitter
@@ -51,7 +53,6 @@ from compute_bridge.wire.signing import Signed
 
 logger = logging.getLogger(__name__)
 
-RECEIPT_SEQUENCE = 0
 GRACE_TICKS = 3
 """How long after its last round a request's grant may still be on its way."""
 LATE_RECEIPT_MS = 10_000
@@ -63,10 +64,6 @@ class NoLeaseError(MarketError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class NotYetError(MarketError):
-    """A request has not come so far; wait for its receipt first."""
 
 
 @define(kw_only=True)
@@ -228,7 +225,7 @@ class Requester:
         async with aclosing(self.shuffle.collect(grant.value.bearer_pointer)) as replies:
             async for sealed in replies:
                 try:
-                    receipt = self._open(kept, grant, sealed)
+                    receipt = open_reply(kept, grant, sealed)
                 except ReceiptError as error:
                     # Anybody may reply under a pointer; what does not open is not the winner's word.
                     logger.warning("dropped a reply: %s", error)
@@ -268,23 +265,8 @@ class Requester:
 
     # --- parts ------------------------------------------------------------------------------------
 
-    def _open(self, kept: KeptRequest, grant: Signed[ComputeGrant], sealed: bytes) -> Signed[SshAccessReceipt]:
-        assert kept.progress.winner is not None  # noqa: S101 - kept together with the grant
-        return open_receipt(
-            sealed,
-            grant,
-            signing_key=kept.progress.winner.signing,
-            secret=kept.sealing,
-            sequence=RECEIPT_SEQUENCE,
-            domain=self.market.domain,
-        )
-
     def _accepted(self, kept: KeptRequest) -> Access:
-        grant = self._granted(kept)
-        if not kept.progress.receipt or kept.progress.winner is None:
-            raise NotYetError(f"request {short(kept.id)} has no receipt yet; 'request receipt' waits for it")
-        receipt = self._open(kept, grant, kept.progress.receipt)
-        return Access(kept.handle, grant, receipt, kept.progress.winner)
+        return accepted(kept, self.market.config.signing_key)
 
     def _granted(self, kept: KeptRequest) -> Signed[ComputeGrant]:
         grant = kept.grant(self.market.config.signing_key)

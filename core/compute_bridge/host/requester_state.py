@@ -3,20 +3,26 @@
 from attrs import define, field, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from compute_bridge.host.receipts import open_receipt
 from compute_bridge.model.checks import few, octets, text, whole
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import Fingerprint, GrantId, PublicKey, RequestId, SealingKey, short
 from compute_bridge.model.receipt import SshAccessReceipt
 from compute_bridge.model.request import ComputeRequest, EnvelopeBody
 from compute_bridge.model.units import UtcMs
-from compute_bridge.ports.errors import RecordError
+from compute_bridge.ports.errors import MarketError, RecordError
 from compute_bridge.ports.requester_store import MAX_PIECE_BYTES, RequesterStore, StoreError
 from compute_bridge.wire import codec
 from compute_bridge.wire.sealing import SealingSecret
 from compute_bridge.wire.signing import Domain, Signed, open_self_signed, open_signed
 
+RECEIPT_SEQUENCE = 0
 SECRETS = "request.cbor"
 PROGRESS = "progress.cbor"
+
+
+class NotYetError(MarketError):
+    """A request has not come so far; wait for its receipt first."""
 
 
 @frozen
@@ -173,6 +179,33 @@ async def load_request(store: RequesterStore, domain: Domain, handle: RequestHan
     if RequestId(signed.hash) != handle.id:
         raise StoreError(f"request {short(handle.id)}: its folder holds another request; restore the right one")
     return KeptRequest(store, domain, signed, body, secrets, state)
+
+
+def accepted(kept: KeptRequest, market_key: PublicKey) -> Access:
+    """Return the way into the machine as it was accepted, opened and checked again from what is kept.
+
+    :raises NotYetError: if no receipt has been accepted yet.
+    """
+    grant, winner = kept.grant(market_key), kept.progress.winner
+    if grant is None or winner is None or not kept.progress.receipt:
+        raise NotYetError(f"request {short(kept.id)} has no receipt yet; 'request receipt' waits for it")
+    return Access(kept.handle, grant, open_reply(kept, grant, kept.progress.receipt), winner)
+
+
+def open_reply(kept: KeptRequest, grant: Signed[ComputeGrant], sealed: bytes) -> Signed[SshAccessReceipt]:
+    """Return the winner's receipt in ``sealed``.
+
+    :raises ReceiptError: if it is not by the winner of ``grant``, or not for us.
+    """
+    assert kept.progress.winner is not None  # noqa: S101 - kept together with the grant
+    return open_receipt(
+        sealed,
+        grant,
+        signing_key=kept.progress.winner.signing,
+        secret=kept.sealing,
+        sequence=RECEIPT_SEQUENCE,
+        domain=kept.domain,
+    )
 
 
 async def find_handle(store: RequesterStore, prefix: str) -> RequestHandle:
