@@ -113,9 +113,11 @@ def _path_of(name: str) -> tuple[str, ...] | None:
 
 
 def _unknown_variable(name: str) -> Fault:
-    section, _, rest = name.removeprefix(PREFIX).partition("__")
+    word = name.removeprefix(PREFIX)
+    section, _, rest = word.partition("__")
     nearest = [variable_of(f"{found}.{rest}") for found in get_close_matches(section.lower(), sections(), n=1) if rest]
-    close = nearest or get_close_matches(name, [*RESERVED, *map(variable_of, known_keys())], n=1)
+    known = {each.removeprefix(PREFIX): each for each in [*RESERVED, *map(variable_of, known_keys())]}
+    close = nearest or [known[found] for found in get_close_matches(word, known, n=1)]
     mend = f"did you mean {close[0]}?" if close else "unset it"
     return Fault(name, f"no key of the boot file has this variable: {PREFIX}SECTION__KEY", "text", mend)
 

@@ -32,6 +32,7 @@ CLIENTS: Final = 16
 # sockaddr_un holds 108 bytes on Linux and 104 on BSD, the last a zero.
 _MAX_PATH_BYTES = 103
 
+_BACKLOG = 128
 _PAUSE_S = 0.1
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ async def serve_status(path: Path, answer: Answer) -> AsyncIterator[None]:
             yield
             tasks.cancel_scope.cancel()
     finally:
-        _close(listener, path)
+        with anyio.move_on_after(PATIENCE_S, shield=True):
+            await anyio.to_thread.run_sync(_close, listener, path)
 
 
 def ask(path: Path, query: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _bind(path: Path) -> socket.socket:
             listener.bind(str(path))
         finally:
             os.umask(before)
-        listener.listen(CLIENTS)
+        listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -170,16 +172,20 @@ async def _serve(connection: socket.socket, answer: Answer, slots: anyio.Semapho
 
 
 async def _reply(question: bytes, answer: Answer) -> dict[str, Any]:
-    try:
-        query = json.loads(question)
-    except (ValueError, RecursionError):
-        query = None
+    query = _query(question)
     if not isinstance(query, dict):
         return {"error": f"a question is one line of JSON, an object of at most {MAX_QUESTION_BYTES} bytes"}
     try:
         return await answer(query)
     except ComputeBridgeError as error:
         return {"error": str(error)}
+
+
+def _query(question: bytes) -> Any:
+    try:
+        return json.loads(question)
+    except (ValueError, RecursionError):
+        return None
 
 
 async def _read_line(connection: socket.socket) -> bytes:

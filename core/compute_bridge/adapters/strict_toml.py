@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from difflib import get_close_matches
-from enum import Enum
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
@@ -96,6 +96,9 @@ def _converter(folder: Path | None) -> Converter:
     converter.register_structure_hook_factory(_is_dict, _dict)
     converter.register_structure_hook_func(_is_literal, scalars.read_literal)
     converter.register_structure_hook_func(_is_enum, scalars.read_enum)
+    # cattrs asks by class before it asks by predicate, and would take the hook of str for a StrEnum.
+    for mixed in (StrEnum, IntEnum):
+        converter.register_structure_hook(mixed, scalars.read_enum)
     converter.register_structure_hook_func(lambda kind: kind is Any, lambda value, _kind: value)
     converter.register_structure_hook_func(
         lambda kind: kind is SecretRef, lambda value, _kind: scalars.read_secret_ref(value, folder)

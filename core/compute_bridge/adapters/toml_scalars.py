@@ -87,7 +87,7 @@ def read_bytes(value: object, _kind: object) -> bytes:
 
 def read_path(value: object, folder: Path | None) -> str:
     """Read a path; a relative one is taken from ``folder``, or left as it is where that is None."""
-    text = _quoted(value, WORDS[Path])
+    text = read_str(_quoted(value, WORDS[Path]), str)
     if not text or text.startswith("~") or not text.isprintable():
         raise wrong(WORDS[Path], "write an absolute path, or one relative to this file's folder; ~ is not expanded")
     return text if folder is None else str(folder / text)
@@ -103,7 +103,7 @@ def read_moment(value: object, kind: type[date]) -> date:
 def read_enum(value: object, kind: type[Enum]) -> Enum:
     """Read one of the values of an enum."""
     for member in kind:
-        if isinstance(value, str) and member.value == value:
+        if member.value == value and type(value) in (type(member.value), Given):
             return member
     raise wrong(described(kind), "write one of these")
 

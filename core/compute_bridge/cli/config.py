@@ -13,7 +13,7 @@ from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, require_sec
 from compute_bridge.adapters.boot_settings import KeySpec, kind_schema, schema, settings
 from compute_bridge.adapters.secrets import write_secret
 from compute_bridge.cli.context import load_plugins, say
-from compute_bridge.cli.exits import Exit
+from compute_bridge.cli.exits import Exit, exit_code
 from compute_bridge.cli.options import config_option, json_option, set_option
 from compute_bridge.host.plugins import Plugins
 from compute_bridge.ports.command import CommandContext
@@ -40,13 +40,12 @@ def check(config: Path, flags: Mapping[str, str], *, as_json: bool, skip_secrets
     """Check the boot file, the plugins that it names, the handshake file, and that every secret can be read."""
     try:
         report = _check(config, flags, skip_secrets=skip_secrets)
-    except BootFileError as error:
+    except BootError as error:
         if not as_json:
             raise
-        say(
-            json.dumps({"valid": False, "error": str(error), "faults": [attrs.asdict(fault) for fault in error.faults]})
-        )
-        return Exit.CONFIG
+        faults = [attrs.asdict(fault) for fault in error.faults] if isinstance(error, BootFileError) else []
+        say(json.dumps({"valid": False, "error": str(error), "faults": faults}))
+        return exit_code(error)
     if as_json:
         say(json.dumps({"valid": True, **report}))
     else:
