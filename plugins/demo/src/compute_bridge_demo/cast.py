@@ -174,7 +174,7 @@ class Cast:
         if finished.status != 0:
             raise DemoError(
                 f"'compute-bridge {' '.join(map(str, arguments))}' ended with status {finished.status}: "
-                f"{finished.output.strip()[:500]}\n{last_lines(self.folder / f'{name}.log')}"
+                f"{finished.output.strip()[:500]}\n{await last_lines(self.folder / f'{name}.log')}"
             )
         return parsed(name, finished)
 
@@ -198,7 +198,7 @@ class Cast:
             with anyio.fail_after(PATIENCE_S):
                 yield
         except TimeoutError as error:
-            words = f"; the last words of {child.name}:\n{child.last_words()}" if child else ""
+            words = f"; the last words of {child.name}:\n{await child.last_words()}" if child else ""
             raise DemoError(f"waited {PATIENCE_S} s for {what}{words}") from error
 
 

@@ -48,7 +48,9 @@ class Child:
         :raises DemoError: if the process ends, with the last lines of its log.
         """
         status = await self.process.wait()
-        raise DemoError(f"{self.name} ended too early, with status {status}; its last words:\n{self.last_words()}")
+        raise DemoError(
+            f"{self.name} ended too early, with status {status}; its last words:\n{await self.last_words()}"
+        )
 
     async def let_go(self) -> None:
         """End the process and all that it started; returns when nothing of it lives."""
@@ -58,14 +60,14 @@ class Child:
         with anyio.move_on_after(LET_GO_S, shield=True):
             await self.process.wait()
 
-    def last_words(self) -> str:
+    async def last_words(self) -> str:
         """Return the last lines of the log."""
-        return last_lines(self.log)
+        return await last_lines(self.log)
 
 
-def last_lines(log: Path) -> str:
-    """Return the last lines of a child's log, indented; a log that is not there counts as empty."""
-    text = log.read_text(errors="replace") if log.exists() else ""
+async def last_lines(log: Path) -> str:
+    """Return the last lines of a child's log, indented."""
+    text = await anyio.Path(log).read_text(errors="replace")
     return "\n".join(f"    {line}" for line in text.splitlines()[-LAST_LINES:]) or "    (nothing)"
 
 
@@ -80,17 +82,15 @@ class Theatre:
 
     async def start(self, name: str, command: Sequence[str]) -> Child:
         """Start a role and return at once; its output goes to ``<name>.log``."""
-        log = self.folder / f"{name}.log"
-        with log.open("ab") as sink:
-            child = await self._leashed(name, command, sink.fileno(), sink.fileno())
+        async with await anyio.open_file(self._log(name), "ab") as sink:
+            child = await self._leashed(name, command, sink.wrapped.fileno(), sink.wrapped.fileno())
         self._children.append(child)
         return child
 
     async def run(self, name: str, command: Sequence[str]) -> Finished:
         """Run a command to its end; its complaints go to ``<name>.log``. Cancelled, it is ended."""
-        log = self.folder / f"{name}.log"
-        with log.open("ab") as sink:
-            child = await self._leashed(name, command, PIPE, sink.fileno())
+        async with await anyio.open_file(self._log(name), "ab") as sink:
+            child = await self._leashed(name, command, PIPE, sink.wrapped.fileno())
         try:
             chunks = [chunk async for chunk in child.process.stdout] if child.process.stdout else []
             return Finished(await child.process.wait(), b"".join(chunks).decode(errors="replace"))
@@ -102,6 +102,9 @@ class Theatre:
         """End every role, the last started first."""
         while self._children:
             await self._children.pop().let_go()
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
 
     async def _leashed(self, name: str, command: Sequence[str], stdout: int, stderr: int) -> Child:
         held, rein = os.pipe()
@@ -121,7 +124,7 @@ class Theatre:
             raise
         finally:
             os.close(held)
-        return Child(name, self.folder / f"{name}.log", process, rein)
+        return Child(name, self._log(name), process, rein)
 
 
 @asynccontextmanager
@@ -131,6 +134,7 @@ async def open_theatre(*, keep: bool) -> AsyncIterator[Theatre]:
     ``keep`` leaves the folder where it is.
     """
     broom_end, alive = os.pipe()
+    os.set_blocking(alive, False)
     try:
         broom = await anyio.open_process(
             [sys.executable, "-m", BROOM], stdin=broom_end, stdout=PIPE, stderr=None, start_new_session=True

@@ -52,7 +52,8 @@ def _teller(context: CommandContext, write: Callable[[str], int]) -> Callable[[s
     start = context.clock.monotonic_ms()
 
     def tell(line: str) -> None:
-        write(f"[{(context.clock.monotonic_ms() - start) / 1000:5.1f} s] {line}\n")
+        passed_ms = context.clock.monotonic_ms() - start
+        write(f"[{passed_ms // 1000:3}.{passed_ms % 1000 // 100} s] {line}\n")
         (sys.stderr if write == sys.stderr.write else sys.stdout).flush()
 
     return tell
