@@ -108,8 +108,10 @@ def test_what_hides_in_a_session_of_its_own_is_killed(hold: Hold):
     assert not lives(hidden)
 
 
-def test_what_the_command_leaves_behind_does_not_outlive_it(hold: Hold):
-    leash, _ = hold("sh", "-c", "setsid sh -c 'echo $$; exec sleep 600' & exit 0")
+def test_what_the_command_leaves_behind_does_not_outlive_it(hold: Hold, tmp_path: Path):
+    told = tmp_path / "told"
+    leaving = f"setsid sh -c 'echo $$ >{told}; exec sleep 600' & until [ -s {told} ]; do :; done; cat {told}"
+    leash, _ = hold("sh", "-c", leaving)
     hidden = int(first_line(leash))
 
     assert leash.wait(20) == 0
