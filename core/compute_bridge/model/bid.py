@@ -16,6 +16,8 @@ from compute_bridge.model.resources import (
 )
 from compute_bridge.model.units import MicrosPerHour
 
+MAX_RATE = MicrosPerHour(2**63 - 1)
+
 
 @frozen
 class Bid:
@@ -49,11 +51,10 @@ def bid(card: ProviderCard, needs: Requirements, *, busy: frozenset[str] = froze
 def _rows(card: ProviderCard, needs: Requirements, served: list[Capability], bands: list[CapacityBand]) -> list[Bid]:
     places = {(capability.region, capability.posture) for capability in served}
     names = {band.name for band in bands}
-    return [
-        Bid(row.region, row.posture, row.band, row.units.hourly(needs))
-        for row in card.rates.rows
-        if (row.region, row.posture) in places and row.band in names
-    ]
+    rows = [row for row in card.rates.rows if (row.region, row.posture) in places and row.band in names]
+    # A table may ask more than any record can say; nobody could pay it, so it is no bid.
+    rates = [(row, row.units.hourly(needs)) for row in rows]
+    return [Bid(row.region, row.posture, row.band, rate) for row, rate in rates if rate <= MAX_RATE]
 
 
 def _rank(one: Bid, needs: Requirements) -> tuple[bool, int, str, str, str]:
