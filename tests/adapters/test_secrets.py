@@ -61,7 +61,7 @@ def test_a_file_that_others_may_read_is_refused_with_the_mend(tmp_path: Path, mo
         ("env:NO_SUCH", "the environment has no NO_SUCH"),
         ("env:EMPTY", "the environment has no EMPTY"),
         ("file:missing", "No such file"),
-        ("file:.", "not a regular file"),
+        ("file:.", "Is a directory"),
         ("file:pipe", "not a regular file"),
         ("file:empty", "is empty"),
         ("file:huge", "larger than"),

@@ -66,17 +66,20 @@ def _from_environment(ref: str, name: str, environ: Mapping[str, str]) -> bytes:
 
 def _from_file(ref: str, path: Path) -> bytes:
     try:
-        # Not blocking, so that a pipe put there by mistake is refused rather than waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(path, "rb", opener=_at_once) as file:
+            _require_private(ref, path, os.fstat(file.fileno()))
+            raw = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise BootFileError(f"secret {ref}: {path}: {error.strerror}; put the secret there, mode 0600") from error
-    with os.fdopen(descriptor, "rb") as file:
-        _require_private(ref, path, os.fstat(descriptor))
-        raw = file.read(MAX_SECRET_BYTES + 1)
     if not 0 < len(raw) <= MAX_SECRET_BYTES:
         size = "empty" if not raw else f"larger than {MAX_SECRET_BYTES} bytes"
         raise BootFileError(f"secret {ref}: {path} is {size}; put the secret there, and nothing else")
     return _without_line_end(raw)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting, so that a pipe put there by mistake is refused instead."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _require_private(ref: str, path: Path, found: os.stat_result) -> None:

@@ -3,6 +3,7 @@
 import re
 from datetime import date, datetime
 from enum import Enum
+from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -55,7 +56,7 @@ def read_float(value: object, _kind: object) -> float:
     """Read a number with a point."""
     if type(value) is Given and re.fullmatch(r"-?[0-9]{1,15}\.[0-9]{1,15}", value):
         return float(value)
-    if type(value) is not float:
+    if type(value) is not float or not isfinite(value):
         raise wrong(WORDS[float], "write it with a point, without quotes")
     return value
 
