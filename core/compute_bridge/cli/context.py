@@ -1,6 +1,5 @@
 """The context that every command is called with: doors to the outside, each opened when it is used."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,8 +11,7 @@ from compute_bridge import builtin
 from compute_bridge.adapters.boot_file import load_table, structure_table
 from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.adapters.secrets import read_secret
-from compute_bridge.cli.main import TRACE
-from compute_bridge.host.plugins import Plugins, Trace, load
+from compute_bridge.host.plugins import Plugins, load
 from compute_bridge.ports.attestation import QuoteVerifier
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.command import CommandContext
@@ -46,17 +44,12 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def tracer() -> Trace | None:
-    """Return what prints hook calls on stderr where ``COMPUTE_BRIDGE_TRACE`` is 1."""
-    return _trace if os.environ.get(TRACE) == "1" else None
-
-
 def load_plugins(wanted: Sequence[tuple[str, str]], *, pins: Mapping[str, str] | None = None) -> Plugins:
     """Return the ``wanted`` kinds of this environment, the built-in ones among them.
 
     :raises PluginError: if one is missing, doubled, broken or not as pinned.
     """
-    return load(wanted, builtins=(builtin,), pins=pins, trace=tracer())
+    return load(wanted, builtins=(builtin,), pins=pins)
 
 
 def load_kind(group: str, name: str) -> Any:
@@ -65,10 +58,6 @@ def load_kind(group: str, name: str) -> Any:
     :raises PluginError: if it is missing, doubled or broken.
     """
     return load_plugins([(group, name)]).kind(group, name)
-
-
-def _trace(line: str) -> None:
-    sys.stderr.write(f"compute-bridge: trace: {line}\n")
 
 
 def _open_network(clock: Clock, table: dict[str, Any], base_dir: Path) -> AbstractAsyncContextManager[Network]:

@@ -42,6 +42,8 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
 
     from compute_bridge.cli.context import make_command_context
 
+    if os.environ.get(TRACE) == "1":
+        _trace_hooks()
     call = _load(command)
     try:
         code = call(make_command_context(arguments))
@@ -53,6 +55,18 @@ def _run(command: Command, arguments: Sequence[str]) -> int:
     except click.Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else 0
+
+
+def _trace_hooks() -> None:
+    """Print every hook call on stderr."""
+    import logging
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("compute-bridge: trace: %(message)s"))
+    logger = logging.getLogger("compute_bridge.host.plugins")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
 
 
 def _load(command: Command) -> Any:

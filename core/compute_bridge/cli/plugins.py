@@ -7,7 +7,7 @@ import click
 
 from compute_bridge import __version__, builtin
 from compute_bridge.adapters.strict_toml import require_readable
-from compute_bridge.cli.context import say, tracer
+from compute_bridge.cli.context import say
 from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.options import json_option
 from compute_bridge.host.distribution import promises
@@ -47,7 +47,7 @@ def list_(*, as_json: bool) -> int:
 @json_option
 def check(*, as_json: bool) -> int:
     """Import every installed plugin, call its hooks, and report what each registers and its digest."""
-    reports = check_plugins(version=__version__, builtins=(builtin,), readable=require_readable, trace=tracer())
+    reports = check_plugins(version=__version__, builtins=(builtin,), readable=require_readable)
     if as_json:
         say(json.dumps([attrs.asdict(report) for report in reports], indent=2))
     else:

@@ -1,5 +1,7 @@
 """``compute-bridge run``: run a bridge."""
 
+import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,8 +19,17 @@ def run(context: CommandContext) -> int:
 @click.command(name="run")
 @config_option
 @set_option
-def _run(config: Path, flags: Mapping[str, str]) -> int:
+@click.option(
+    "--log-level",
+    "level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least that is logged, on stderr.",
+)
+def _run(config: Path, flags: Mapping[str, str], level: str) -> int:
     """Run a bridge until it is told to stop: once to drain, twice to leave at once."""
     from compute_bridge import boot
 
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return boot.run(config, flags)

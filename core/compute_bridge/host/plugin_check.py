@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from compute_bridge.host.distribution import Promise, measure, promises
-from compute_bridge.host.plugins import HOST, Registered, Trace, import_plugin, register, require_distinct
+from compute_bridge.host.plugins import HOST, Registered, import_plugin, register, require_distinct
 from compute_bridge.ports.errors import PluginError
 
 
@@ -30,20 +30,19 @@ def check_plugins(
     builtins: Sequence[ModuleType],
     readable: Callable[[type[Any]], None],
     installed: Sequence[Promise] | None = None,
-    trace: Trace | None = None,
 ) -> tuple[PluginReport, ...]:
     """Import and ask every installed plugin and return what became of each, the built-in ones first.
 
     ``version`` is the host's. ``readable`` raises ``TypeError`` for a config class that no file can hold.
     """
     known: list[Registered] = []
-    reports = [_builtin(module, version, known, trace) for module in builtins]
+    reports = [_builtin(module, version, known) for module in builtins]
     for promised in _by_target(promises() if installed is None else installed):
         first = promised[0]
         report = PluginReport(first.distribution, first.version, first.target)
         try:
             report = evolve(report, pin=measure(first).pin)
-            registered = import_plugin(promised, trace)
+            registered = import_plugin(promised)
             report = evolve(report, kinds=_kinds(registered))
             _require_readable(registered, readable)
             require_distinct([*known, *registered])
@@ -54,8 +53,8 @@ def check_plugins(
     return tuple(reports)
 
 
-def _builtin(module: ModuleType, version: str, known: list[Registered], trace: Trace | None) -> PluginReport:
-    registered = register(module, f"built in, {module.__name__}", trace)
+def _builtin(module: ModuleType, version: str, known: list[Registered]) -> PluginReport:
+    registered = register(module, f"built in, {module.__name__}")
     known += registered
     return PluginReport(HOST, version, module.__name__, _kinds(registered))
 

@@ -1,6 +1,7 @@
 """Plugins: found by entry point, measured, fenced by version, and asked once for the kinds they add."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Final
@@ -47,7 +48,7 @@ OURS: Final = {
 }
 HOST: Final = "compute-bridge"
 
-Trace = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @frozen
@@ -89,25 +90,24 @@ def load(
     builtins: Sequence[ModuleType],
     pins: Mapping[str, str] | None = None,
     installed: Sequence[Promise] | None = None,
-    trace: Trace | None = None,
 ) -> Plugins:
     """Return the ``wanted`` kinds (group, word): found, measured, compared with ``pins``, then imported.
 
     Nothing else is imported. ``builtins`` are modules of ours that register like any plugin; a kind of
     theirs is never looked for elsewhere, so what is installed beside us cannot take its place.
-    ``installed`` stands in for this environment's entry points. ``trace`` is told every hook call.
+    ``installed`` stands in for this environment's entry points. Every hook call is logged at debug level.
 
     :raises PluginError: if a kind is missing, doubled or broken, or a distribution is not as pinned.
     """
     installed = promises() if installed is None else installed
-    registered = [found for module in builtins for found in register(module, f"built in, {module.__name__}", trace)]
+    registered = [found for module in builtins for found in register(module, f"built in, {module.__name__}")]
     own = {(found.group, found.kind) for found in registered}
     sought = [choice for choice in dict.fromkeys(wanted) if choice not in own]
     chosen = _choose(sought, installed)
     measurements = _measure(chosen, pins or {}, installed)
     for first in {(promise.distribution, promise.target): promise for promise in reversed(chosen)}.values():
         others = [one for one in installed if (one.distribution, one.target) == (first.distribution, first.target)]
-        registered += import_plugin([first, *(one for one in others if one.kind != first.kind)], trace)
+        registered += import_plugin([first, *(one for one in others if one.kind != first.kind)])
     require_distinct(registered)
     plugins = Plugins(tuple(registered), measurements)
     for group, kind in sought:
@@ -115,7 +115,7 @@ def load(
     return plugins
 
 
-def import_plugin(promised: Sequence[Promise], trace: Trace | None = None) -> list[Registered]:
+def import_plugin(promised: Sequence[Promise]) -> list[Registered]:
     """Import the one target of these promises and return what it registers.
 
     :raises PluginError: if it does not load, is of another API, or registers anything but what is promised.
@@ -128,7 +128,7 @@ def import_plugin(promised: Sequence[Promise], trace: Trace | None = None) -> li
             f"{first.where}: does not import: {type(error).__name__}: {error}; "
             f"mend the plugin, or pip install --force-reinstall {first.distribution}"
         ) from error
-    registered = register(plugin, first.where, trace)
+    registered = register(plugin, first.where)
     kinds = {found.kind for found in registered}
     for promise in promised:
         if promise.kind not in kinds:
@@ -144,7 +144,7 @@ def import_plugin(promised: Sequence[Promise], trace: Trace | None = None) -> li
     return registered
 
 
-def register(plugin: Any, where: str, trace: Trace | None = None) -> list[Registered]:
+def register(plugin: Any, where: str) -> list[Registered]:
     """Call each hook of one plugin once and return the kinds, checked.
 
     :raises PluginError: if a hook is misspelt, asynchronous, raises, or returns anything but a list of kinds.
@@ -158,7 +158,7 @@ def register(plugin: Any, where: str, trace: Trace | None = None) -> list[Regist
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{where}: {_first_line(error)}; {_nearest_hook(str(error))}") from error
-    return [found for group in GROUPS for found in _call(manager, group, where, trace)]
+    return [found for group in GROUPS for found in _call(manager, group, where)]
 
 
 def require_distinct(registered: Iterable[Registered]) -> None:
@@ -243,11 +243,16 @@ def _require_api(plugin: Any, where: str) -> None:
         raise PluginError(f"{where}: is written for plugin API {api!r}, this {HOST} has {PLUGIN_API}; upgrade {older}")
 
 
-def _call(manager: pluggy.PluginManager, group: str, where: str, trace: Trace | None) -> list[Registered]:
+def _call(manager: pluggy.PluginManager, group: str, where: str) -> list[Registered]:
     name = f"register_{group}"
     hook: Any = getattr(manager.hook, name)
-    if not hook.get_hookimpls():
+    implementations = hook.get_hookimpls()
+    if not implementations:
         return []
+    if any(one.wrapper or one.hookwrapper for one in implementations):
+        raise PluginError(
+            f"{where}: {name}() is a wrapper; a hook returns kinds and wraps nothing, write @hookimpl alone"
+        )
     try:
         results = hook()
     except Exception as error:  # a supervisor: a plugin may raise anything
@@ -256,8 +261,7 @@ def _call(manager: pluggy.PluginManager, group: str, where: str, trace: Trace | 
         ) from error
     # pluggy leaves out a result of None.
     kinds = _require_kinds(results[0] if results else None, group, f"{where}: {name}()")
-    if trace is not None:
-        trace(f"{name}() of {where} returned {_list(kind.kind for kind in kinds)}")
+    logger.debug("hook %s() of %s returned %s", name, where, _list(kind.kind for kind in kinds))
     return [Registered(group, kind.kind, kind, where) for kind in kinds]
 
 
