@@ -201,6 +201,8 @@ class _Route:
             if placement := await self._attempt(order):
                 return placement
             self.number = number + 1
+            # A token whose machine was cleaned up is used up, not its offer: a new attempt may have it.
+            self._tried.discard((order.offer.backend, order.offer.id))
         while batch := self._draw():
             for candidate in batch:
                 if self._last_failure is not None and self.attempts >= self.router.max_attempts:
