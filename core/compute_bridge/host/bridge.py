@@ -13,6 +13,7 @@ from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import BootSecrets, Identity
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.host.market import Market
+from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.host.provider import Provider
 from compute_bridge.host.rates import RateBook
 from compute_bridge.host.reconcile import Findings, reconcile
@@ -23,7 +24,7 @@ from compute_bridge.model.ids import Fingerprint, PublicKey
 from compute_bridge.model.quote import Evidence
 from compute_bridge.ports.attestation import QuoteSource
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import BootError, RecordError
+from compute_bridge.ports.errors import BootError, NetworkError, RecordError
 from compute_bridge.ports.journal import Journal
 from compute_bridge.ports.shuffle import Shuffle
 from compute_bridge.ports.strategy import MarketView, RateQuestion, Settlement
@@ -168,7 +169,10 @@ class Bridge:
     async def _keep_looking(self) -> None:
         while True:
             await self.parts.clock.sleep_ms(1000 * self.parts.boot.bridge.refresh_s)
-            await self.look()
+            try:
+                await self.look()
+            except (PluginResultError, NetworkError) as error:
+                logger.error("the last offers and rates stand: %s", error)  # noqa: TRY400 - the message says it all
             _given(self.publisher).changed()
 
     async def _question(self) -> RateQuestion:

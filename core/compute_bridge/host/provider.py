@@ -19,6 +19,7 @@ from compute_bridge.host.lease import Lease, LeaseRefusedError
 from compute_bridge.host.lease_state import (
     HOLDING_STATES,
     OPEN_STATES,
+    Ended,
     Granted,
     LeaseFacts,
     LeaseState,
@@ -30,6 +31,7 @@ from compute_bridge.model.control import ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import GrantId, PublicKey, short
 from compute_bridge.model.reason import Reason
+from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.errors import BackendError, JournalError, NetworkError, SettlementError
 from compute_bridge.wire.signing import Signed, open_signed
 
@@ -142,7 +144,6 @@ class Provider:
             try:
                 if refusal is not None:
                     await lease.refuse(refusal)
-                    self.refused[refusal.reason] += 1
                     refusal = None
                 await lease.serve()
             except (BackendError, NetworkError, SettlementError) as error:
@@ -153,11 +154,17 @@ class Provider:
             else:
                 break
             await self.tools.clock.sleep_ms(RETRY_MS)
-        self.served += 1
+        self._count(lease.facts.require(Ended))
         ended, self._ended = self._ended, anyio.Event()
         self._closed.add(lease.id)
         del self.leases[lease.id]
         ended.set()
+
+    def _count(self, ended: Ended) -> None:
+        if ended.outcome == Outcome.SERVED:
+            self.served += 1
+        else:
+            self.refused[ended.reason] += 1
 
     # --- what the market says of leases -----------------------------------------------------------
 
