@@ -127,6 +127,8 @@ class Attempt:
                 return True
             with backend_call(self.backend.name, "terminate"):
                 await self.backend.terminate(found.id)
+            if await self._look() is None:
+                return True
         except (NotYetTerminatedError, UnavailableError, ThrottledError) as error:
             logger.info("%s is not gone yet: %s", self._name, error)
         return None
