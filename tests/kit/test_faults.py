@@ -10,6 +10,8 @@ import pytest
 from compute_bridge.testing.backend import BackendConformance
 from compute_bridge.testing.faults.table import FAULTS
 
+pytestmark = pytest.mark.timeout(180)
+
 SUITES = """
 import pytest
 from compute_bridge.testing.backend import BackendConformance

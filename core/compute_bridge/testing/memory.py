@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 
 import anyio
-from attrs import frozen
+from attrs import field, frozen
 
+from compute_bridge.model.boot import SecretRef, about
 from compute_bridge.model.ids import BackendName, InstanceId, OfferId, Token
 from compute_bridge.model.rates import CostBasis, UnitNanos
 from compute_bridge.model.resources import Capability, NetworkPolicy, Posture, Region, Requirements, Resources, Zone
@@ -54,12 +55,12 @@ _OPEN_ENDED = (errors.UnavailableError, errors.ThrottledError, errors.Credential
 _CAUSES = {"deleted": ExitCause.TERMINATED, "crashed": ExitCause.LOST}
 
 
-@frozen
+@frozen(kw_only=True)
 class MemoryConfig:
-    """The boot file's table: where the account is, and a reference to the secret that opens it."""
+    """``[[backend]]`` with ``kind = "memory"``."""
 
-    endpoint: str
-    api_key: str
+    endpoint: str = field(metadata=about("the endpoint of the account in this process"))
+    api_key: SecretRef = field(metadata=about("the key of the account"))
 
 
 @asynccontextmanager

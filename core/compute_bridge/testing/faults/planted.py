@@ -12,7 +12,7 @@ from compute_bridge.testing.memory_account import Account, connect
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from compute_bridge.testing.world import World
 
-_PATIENCE_S = 0.5
+_PATIENCE_S = 1.5
 
 
 class Faulty(MemoryBackend):
