@@ -76,7 +76,9 @@ podman_start() {
         -D -e -f /run/compute-bridge/sshd_config >/dev/null || return 1
     podman_has_user "$1" "$name" || return 1
     podman_run "$1" "$name" || return 1
-    pod "$1" inspect --format '{{.State.Pid}}' "$name" | grep -v '^0$'
+    started=$(pod "$1" inspect --format '{{.State.Pid}} {{.State.ConmonPid}}' "$name")
+    say monitor "${started#* }" >>"$1/record"
+    printf '%s\n' "${started% *}" | grep -v '^0$'
 }
 
 # podman_bridge LEASE NAME: make the lease's network and close the fence round it.
@@ -101,6 +103,15 @@ podman_stop() {
     [ -n "$(get "$1/record" podman)" ] || return 0
     name=$(container "$1")
     [ ! -d "$SYSTEMD" ] || unlocked systemctl stop "$(unit "$1")" 2>/dev/null
+    ! is_alive "$1" || kill -KILL "$(number "$1/run" pid)"
+    # The monitor takes the network down when the container ends, and podman rm, meeting it there, leaves the
+    # ports forwarded for ever: so the monitor goes first.
+    monitor=$(number "$1/record" monitor)
+    rounds=0
+    while [ "$monitor" -gt 0 ] && started_ticks "$monitor" >/dev/null && [ $rounds -lt 500 ]; do
+        rounds=$((rounds + 1))
+        pause_ms 20
+    done
     pod "$1" rm --force --ignore --time 0 "$name" >/dev/null 2>&1
     ! pod "$1" container exists "$name"
 }
@@ -111,6 +122,7 @@ podman_clean() {
     pod "$1" network rm --force "$name" >/dev/null 2>&1
     ! pod "$1" network exists "$name" || return 1
     bridge=$(get "$1/record" bridge) || return 0
+    [ ! -e "/sys/class/net/$bridge" ] || return 1
     fence_drop "$bridge"
 }
 

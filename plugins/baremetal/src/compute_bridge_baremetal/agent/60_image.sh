@@ -21,8 +21,10 @@ op_image_state() {
 op_image_put() {
     want_image
     is_whole "${req_size:-}" || fail bad-request "size must be a whole number"
-    layout=$IMAGES/.incoming.$$
-    trap 'rm -rf "$layout"' EXIT
+    incoming=$IMAGES/.incoming.$$
+    # Podman names what it loads after the folder, as it is given, and takes small letters only.
+    layout=$incoming/cb-image-$(printf '%s' "$req_image" | cut -c 1-24)
+    trap 'rm -rf "$incoming"' EXIT
     mkdir -p "$layout" || fail storage "cannot write to $IMAGES"
     head -c "$req_size" >"$layout.tar" && tar -C "$layout" -xf "$layout.tar"
     unpacked=$?
@@ -53,7 +55,7 @@ load_layout() {
     printf '{"imageLayoutVersion":"1.0.0"}\n' >"$1/oci-layout"
     printf '{"schemaVersion":2,"manifests":[{"mediaType":"%s","digest":"sha256:%s","size":%s}]}\n' \
         application/vnd.oci.image.manifest.v1+json "$2" "$(wc -c <"$1/blobs/sha256/$2")" >"$1/index.json"
-    loaded=$($req_podman pull --quiet "oci:$1" 2>"$1/said") || fail image "podman cannot load it: $(brief <"$1/said")"
+    loaded=$(cd "$incoming" && $req_podman pull --quiet "oci:${1##*/}" 2>"$1/said") || fail image "podman cannot load it: $(brief <"$1/said")"
     [ "$loaded" = "$req_image_config" ] || fail image "podman loaded another image than the one verified"
     printf '%s\n' "$loaded" | put "$IMAGES/$2" || fail storage "cannot write to $IMAGES"
     is_verified "$2" || fail image "podman does not know the digest of what it loaded"

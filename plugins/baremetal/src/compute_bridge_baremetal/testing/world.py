@@ -4,15 +4,21 @@ import asyncio
 import fcntl
 import os
 import re
+import secrets
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 from anyio import to_thread
 
+import compute_bridge_baremetal
+import compute_bridge_baremetal.backend
 from compute_bridge.api import Backend, BackendContext
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName, InstanceId
@@ -22,7 +28,7 @@ from compute_bridge.model.resources import Region, Zone
 from compute_bridge.model.units import NanosPerHour
 from compute_bridge.testing.held import Held
 from compute_bridge.testing.hurried_clock import HurriedClock
-from compute_bridge.testing.world import SupportsHold, SupportsKill, SupportsLostAnswer, World
+from compute_bridge.testing.world import SupportsHold, SupportsKill, SupportsLostAnswer, SupportsStranger, World
 from compute_bridge_baremetal.config import BaremetalConfig, Driver, Isolation, RackMachine
 from compute_bridge_baremetal.hooks import open_rack
 from compute_bridge_baremetal.testing.sshd import RackSshd, make_key
@@ -32,7 +38,7 @@ _STOLEN = "f" * 64
 _LOOK_S = 0.01
 
 
-class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer):
+class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsStranger):
     """Rack hosts that are all this machine, each with its own address, SSH server and state."""
 
     patience_s = 30.0
@@ -49,6 +55,7 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer):
         self.user = self.sshds[0].user
         self.config = self.make_config()
         self._thieves: list[IO[str]] = []
+        self._strangers: dict[InstanceId, subprocess.Popen[bytes]] = {}
 
     # --- the boot file --------------------------------------------------------------------------
 
@@ -93,6 +100,12 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer):
     def _read_secret(self, _reference: str) -> bytes:
         return (self.folder / "login_key").read_bytes()
 
+    def scanned(self) -> tuple[ModuleType, ...]:
+        """Return the plugin's modules but these worlds, which may block."""
+        prefix = f"{compute_bridge_baremetal.__name__}."
+        ours = {name: module for name, module in sys.modules.items() if name.startswith(prefix)}
+        return tuple(module for name, module in sorted(ours.items()) if not name.startswith(f"{prefix}testing"))
+
     def image(self) -> ImageRef:
         """Return the rack host as it is."""
         return ImageRef("vm:host")
@@ -112,13 +125,17 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer):
         """Return the leases whose SSH server runs, by the machine's process table."""
         pattern = re.compile(re.escape(str(self.folder)) + r"/r(\d+)/state/leases/([0-9a-f]{64})/guest/sshd_config")
         found = (pattern.search(words) for words in _command_lines())
-        return frozenset(InstanceId(f"m{match[1]}/{match[2]}") for match in found if match)
+        return frozenset(InstanceId(f"m{match[1]}/{match[2]}") for match in found if match) | self.strangers()
 
     def main_process(self, instance: InstanceId) -> int:
         """Return the main process of a live lease."""
         machine, _, token = instance.partition("/")
         run = (self.state_of(int(machine[1:])) / "leases" / token / "run").read_text()
         return int(next(line.split()[1] for line in run.splitlines() if line.startswith("pid ")))
+
+    def strangers(self) -> frozenset[InstanceId]:
+        """Return the processes of the machine that no lease made."""
+        return frozenset(name for name, process in self._strangers.items() if process.poll() is None)
 
     # --- levers ---------------------------------------------------------------------------------
 
@@ -173,6 +190,13 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer):
         for sshd in self.sshds:
             (sshd.folder / "lose").touch()
 
+    async def start_stranger(self) -> InstanceId:
+        """Start a process of somebody else's."""
+        stranger = InstanceId(f"m0/{secrets.token_hex(32)}")
+        command = [shutil.which("sleep") or "sleep", "1000"]
+        self._strangers[stranger] = await to_thread.run_sync(subprocess.Popen, command)
+        return stranger
+
     # --- life -----------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -183,6 +207,9 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer):
     def clean(self) -> None:
         """End every lease on the machines themselves, then the rack hosts."""
         self._release_holds()
+        for process in self._strangers.values():
+            process.kill()
+            process.wait()
         for sshd in self.sshds:
             sshd.stop()
         for at in range(len(self.sshds)):

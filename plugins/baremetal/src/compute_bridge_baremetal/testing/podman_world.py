@@ -1,0 +1,109 @@
+"""A rack whose workloads are real rootful containers, in a store of their own."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from attrs import evolve, frozen
+
+from compute_bridge.model.boot import FilePath
+from compute_bridge.model.ids import InstanceId
+from compute_bridge.model.manifest import ImageRef
+from compute_bridge_baremetal.config import BaremetalConfig, Driver, Isolation, RackImage
+from compute_bridge_baremetal.testing.image import GuestImage
+from compute_bridge_baremetal.testing.world import RackWorld
+
+
+@frozen
+class Store:
+    """Where podman keeps images, containers and networks; shared by the worlds of one test run."""
+
+    folder: Path
+    image: GuestImage
+
+    @property
+    def command(self) -> str:
+        """The podman command with this store's options."""
+        folder = self.folder
+        return f"podman --root {folder}/root --runroot {folder}/run --network-config-dir {folder}/networks"
+
+    def podman(self, *words: str) -> str:
+        """Return what podman says."""
+        command = [*self.command.split(), *_HERE, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - ours
+
+    def containers(self) -> list[dict[str, Any]]:
+        """Return every container, running or not."""
+        return list(json.loads(self.podman("ps", "--all", "--format", "json")))
+
+
+# What podman needs where systemd is not PID 1; elsewhere it does no harm.
+_HERE = ("--cgroup-manager", "cgroupfs", "--events-backend", "file")
+
+
+class PodmanWorld(RackWorld):
+    """The same rack hosts, with the driver ``podman``."""
+
+    def __init__(self, folder: Path, store: Store, *, machines: int = 2) -> None:
+        self.store = store
+        super().__init__(folder, machines=machines)
+        self.user = "guest"
+
+    def make_config(self) -> BaremetalConfig:
+        """Return the same table with the other driver and its image."""
+        image = self.store.image
+        return evolve(
+            super().make_config(),
+            driver=Driver.PODMAN,
+            isolation=Isolation.CONTAINER,
+            images=(RackImage(digest=f"oci@sha256:{image.digest}", archive=FilePath(str(image.archive))),),
+            podman=self.store.command,
+            pids_limit=64,
+        )
+
+    def image(self) -> ImageRef:
+        """Return the small guest image."""
+        return ImageRef(f"oci@sha256:{self.store.image.digest}")
+
+    async def running(self) -> frozenset[InstanceId]:
+        """Return the leases that have a container, by podman's own list; and strangers."""
+        containers = await to_thread.run_sync(self.store.containers)
+        labels = [container["Labels"] or {} for container in containers]
+        ours = {
+            InstanceId(f"{label['compute-bridge.machine.machine']}/{label['compute-bridge.token']}")
+            for label in labels
+            if "compute-bridge.token" in label
+        }
+        return frozenset(ours) | self.strangers()
+
+    def share_image(self) -> None:
+        """Tell the rack hosts of an image that the store has had verified by another world before."""
+        marks = self.store.folder / "verified"
+        for at in range(len(self.sshds)):
+            if marks.is_dir():
+                shutil.copytree(marks, self.state_of(at) / "images", dirs_exist_ok=True)
+
+    def keep_image(self) -> None:
+        """Keep for later worlds what this one has had verified."""
+        for at in range(len(self.sshds)):
+            for mark in (self.state_of(at) / "images").glob("[0-9a-f]*"):
+                (self.store.folder / "verified").mkdir(exist_ok=True)
+                shutil.copy(mark, self.store.folder / "verified")
+
+
+@contextmanager
+def podman_world(folder: Path, store: Store, *, machines: int = 2) -> Generator[PodmanWorld]:
+    """Run a rack of containers for one test; afterwards nothing of it runs."""
+    world = PodmanWorld(folder, store, machines=machines)
+    world.share_image()
+    world.start()
+    try:
+        yield world
+        world.keep_image()
+    finally:
+        world.clean()
