@@ -39,7 +39,7 @@ from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.wire.commitment import report_data
 from compute_bridge.wire.sealing import SealingSecret, seal
 from compute_bridge.wire.signing import fingerprint, open_signed, public_key, sign
-from compute_bridge_market.book import open_book
+from compute_bridge_market.book import Book, open_book
 from compute_bridge_market.config import (
     AccountSettings,
     AlmanacSettings,
@@ -108,14 +108,6 @@ def capability(region="eu", posture=Posture.NONE, **changes):
 
 def rate_table(*rows, currency="USD"):
     return RateTable(currency, tuple(sorted(rows, key=lambda one: one.key)))
-
-
-@pytest.fixture(scope="session")
-def make():
-    """The makers above, for tests: a module beside a test cannot be imported."""
-    return SimpleNamespace(
-        seed=seed, resources=resources, needs=needs, band=band, row=row, capability=capability, rate_table=rate_table
-    )
 
 
 @define
@@ -297,6 +289,64 @@ class FakeRequester:
         return await self.world.find(channels.CONTROL_VERDICTS, number, ControlVerdict)
 
 
+class CrashError(Exception):
+    """The process died here."""
+
+
+@define
+class Fuse:
+    """Counts the moments at which something becomes durable, and ends the process right after one of them.
+
+    ``at`` is that moment, counted from 1; what the process would have done next is lost with it.
+    """
+
+    at: int = 0
+    passed: int = 0
+
+    def burn(self):
+        self.passed += 1
+        if self.passed == self.at:
+            raise CrashError(f"after moment {self.at}")
+
+
+class CrashingNetwork(MemoryNetwork):
+    """The writes of one process on a network that others share."""
+
+    def __init__(self, shared, fuse):
+        super().__init__()
+        self._streams, self._collections, self._cursors = shared._streams, shared._collections, shared._cursors
+        self._fuse = fuse
+
+    async def append(self, stream, record_id, record, *, expect_last=None):
+        sequence = await super().append(stream, record_id, record, expect_last=expect_last)
+        self._fuse.burn()
+        return sequence
+
+    async def append_many(self, stream, records):
+        sequences = await super().append_many(stream, records)
+        self._fuse.burn()
+        return sequences
+
+    async def put(self, collection, key, value, *, expect):
+        version = await super().put(collection, key, value, expect=expect)
+        self._fuse.burn()
+        return version
+
+
+@define
+class CrashingBook(Book):
+    """The transactions of one process on a file that outlives it."""
+
+    fuse: Fuse = None
+
+    async def run(self, work):
+        before = self._db.total_changes
+        result = await super().run(work)
+        if self._db.total_changes != before:
+            self.fuse.burn()
+        return result
+
+
 @define
 class World:
     """A market and everything around it."""
@@ -309,18 +359,19 @@ class World:
     market: object = None
     book: object = None
     _open: AsyncExitStack = field(factory=AsyncExitStack)
+    _requesters: dict = field(factory=dict)
 
     @property
     def domain(self):
         return self.module.domain
 
-    async def start(self, network=None, *, book="market.db", module=None):
-        """Start the market, anew after :meth:`stop`."""
-        module = module or self.module
+    async def start(self, *, book="market.db", module=None, fuse=None):
+        """Start the market, anew after :meth:`stop`; a ``fuse`` ends it in the middle of something."""
         self.book = await self._open.enter_async_context(open_book(self.folder / book, self.domain.coalition))
-        self.market = make_market(
-            module, network or self.network, self.book, verifier=DcapQuoteVerifier(), clock=self.clock
-        )
+        network, kept = self.network, self.book
+        if fuse is not None:
+            network, kept = CrashingNetwork(network, fuse), CrashingBook(kept.path, kept._db, fuse)
+        self.market = make_market(module or self.module, network, kept, verifier=DcapQuoteVerifier(), clock=self.clock)
         await self.market.recover()
         return self.market
 
@@ -344,7 +395,8 @@ class World:
         return FakeProvider(self, name)
 
     def requester(self, name):
-        return FakeRequester(self, name)
+        """Return the one requester of this name: every request of its is under a key of its own."""
+        return self._requesters.setdefault(name, FakeRequester(self, name))
 
     # --- what anybody can read ------------------------------------------------------------------
 
@@ -389,6 +441,22 @@ class World:
 
     async def balance(self, account):
         return (await self.balances()).get(account, 0)
+
+
+@pytest.fixture(scope="session")
+def make():
+    """The makers above, for tests: a module beside a test cannot be imported."""
+    return SimpleNamespace(
+        CrashError=CrashError,
+        Fuse=Fuse,
+        seed=seed,
+        resources=resources,
+        needs=needs,
+        band=band,
+        row=row,
+        capability=capability,
+        rate_table=rate_table,
+    )
 
 
 @pytest.fixture
