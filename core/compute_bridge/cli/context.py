@@ -1,11 +1,14 @@
 """The context that every command is called with: doors to the outside, each opened when it is used."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import anyio
+import anyio.to_thread
 
 from compute_bridge import builtin
 from compute_bridge.adapters.boot_file import load_table, structure_table
@@ -60,18 +63,21 @@ def load_kind(group: str, name: str) -> Any:
     return load_plugins([(group, name)]).kind(group, name)
 
 
-def _open_network(clock: Clock, table: dict[str, Any], base_dir: Path) -> AbstractAsyncContextManager[Network]:
-    kind, config = _choice("networks", "network", table, base_dir)
-    opened: AbstractAsyncContextManager[Network] = kind.open(_open_context(clock, base_dir), config)
-    return opened
+@asynccontextmanager
+async def _open_network(clock: Clock, table: dict[str, Any], base_dir: Path) -> AsyncIterator[Network]:
+    # In a thread: metadata and modules are read from the disk.
+    kind, config = await anyio.to_thread.run_sync(_choice, "networks", "network", table, base_dir)
+    async with kind.open(_open_context(clock, base_dir), config) as network:
+        yield network
 
 
-def _open_shuffle(
+@asynccontextmanager
+async def _open_shuffle(
     clock: Clock, table: dict[str, Any], base_dir: Path, network: Network
-) -> AbstractAsyncContextManager[Shuffle]:
-    kind, config = _choice("shuffles", "shuffle", table, base_dir)
-    opened: AbstractAsyncContextManager[Shuffle] = kind.open(_open_context(clock, base_dir), config, network)
-    return opened
+) -> AsyncIterator[Shuffle]:
+    kind, config = await anyio.to_thread.run_sync(_choice, "shuffles", "shuffle", table, base_dir)
+    async with kind.open(_open_context(clock, base_dir), config, network) as shuffle:
+        yield shuffle
 
 
 def _open_context(clock: Clock, base_dir: Path) -> OpenContext:

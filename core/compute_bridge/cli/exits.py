@@ -20,7 +20,6 @@ class Exit(IntEnum):
     REFUSED = 7
     UNREACHABLE = 8
     INTERRUPTED = 130
-    PIPE = 141
 
 
 # The first class that fits decides.

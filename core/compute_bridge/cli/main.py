@@ -24,7 +24,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has left; Python would complain again as it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1  # as click does
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -33,6 +33,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
         sys.stdout.write(top_help())
+        sys.stdout.flush()
         return 0
     return _run(find_command(name), rest)
 
