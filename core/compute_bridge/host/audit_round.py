@@ -1,5 +1,7 @@
 """One round of the market's clearing, computed again from what it names."""
 
+from collections.abc import Sequence
+
 from attrs import define, field
 
 from compute_bridge.host.audit_report import AuditError, Findings, require
@@ -16,6 +18,7 @@ from compute_bridge.model.clearing import (
 )
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import ProviderId, RequestId, short
+from compute_bridge.model.reason import Reason
 from compute_bridge.model.request import ComputeRequest
 from compute_bridge.model.ticket import AdmittedRequest
 from compute_bridge.model.units import Tick
@@ -38,6 +41,7 @@ class RoundAudit:
     findings: Findings
     requests: dict[RequestId, ComputeRequest] = field(factory=dict, init=False)
     bidders: dict[ProviderId, Bidder] = field(factory=dict, init=False)
+    verdicts: tuple[Verdict, ...] = field(default=(), init=False)
 
     async def run(self) -> None:
         """Make every check; none stops the others, except that the rule needs whole inputs."""
@@ -57,7 +61,7 @@ class RoundAudit:
         with check("cards"):
             await self._load_cards()
         with check("verdicts"):
-            await self._check_verdicts()
+            await self._load_verdicts()
         with check("rule"):
             self._check_rule()
         with check("grants"):
@@ -155,7 +159,7 @@ class RoundAudit:
 
     # --- what came out ----------------------------------------------------------------------------
 
-    async def _check_verdicts(self) -> None:
+    async def _load_verdicts(self) -> None:
         record, index = self.record.value, 0
         verdicts: list[Verdict] = []
         while len(verdicts) < record.verdict_count:
@@ -170,20 +174,31 @@ class RoundAudit:
         require(
             holds=verdict_root(verdicts) == record.verdict_root, otherwise="the published verdicts have another root"
         )
+        self.verdicts = tuple(verdicts)
         self.findings.facts["bids"] = [_shown(verdict) for verdict in verdicts]
 
     def _check_rule(self) -> None:
-        inputs = self.inputs.value
+        inputs, record = self.inputs.value, self.record.value
         whole = len(self.requests) == len(inputs.requests) and len(self.bidders) == len(inputs.providers)
         require(holds=whole, otherwise="cannot be computed again: a request or a card is missing")
         cleared = self.rule.clear(self._round())
-        record = self.record.value
         _compare_awards(record.awards, cleared.awards)
-        root = verdict_root(cleared.verdicts)
+        withheld = self._withheld(len(cleared.verdicts))
         require(
-            holds=(root, len(cleared.verdicts)) == (record.verdict_root, record.verdict_count),
+            holds=verdict_root([*cleared.verdicts, *withheld]) == record.verdict_root,
             otherwise="the rule gives other verdicts than the record stands for",
         )
+
+    def _withheld(self, count: int) -> tuple[Verdict, ...]:
+        """Return the verdicts behind the rule's own: of requests that their account could not pay for."""
+        withheld = self.verdicts[count:]
+        for verdict in withheld:
+            told = (verdict.reason, verdict.rate, verdict.request_id in self.requests)
+            require(
+                holds=told == (Reason.CREDIT_EXHAUSTED, 0, False),
+                otherwise=f"the rule gives no verdict {verdict.reason} on request {short(verdict.request_id)}",
+            )
+        return withheld
 
     def _round(self) -> Round:
         inputs, record = self.inputs.value, self.record.value
@@ -257,7 +272,7 @@ async def find_request(market: Market, request: RequestId) -> ComputeRequest:
     return signed.value
 
 
-def verdict_root(verdicts: "list[Verdict] | tuple[Verdict, ...]") -> bytes:
+def verdict_root(verdicts: Sequence[Verdict]) -> bytes:
     """Return the Merkle root over verdicts in order."""
     return merkle.root([codec.encode(verdict) for verdict in verdicts])
 
