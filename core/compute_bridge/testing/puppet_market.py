@@ -189,6 +189,7 @@ class PuppetMarket:
     async def clear(
         self,
         *,
+        tick: Callable[[AlmanacTick], AlmanacTick] = lambda one: one,
         inputs: Callable[[ClearingInputs], ClearingInputs] = lambda one: one,
         awards: Callable[[tuple[Award, ...]], tuple[Award, ...]] = lambda one: one,
         verdicts: Callable[[tuple[Verdict, ...]], tuple[Verdict, ...]] = lambda one: one,
@@ -196,7 +197,8 @@ class PuppetMarket:
         grant: Callable[[ComputeGrant], ComputeGrant] = lambda one: one,
     ) -> Cleared:
         """Close the round at the last tick but one and publish it; each argument falsifies one part of it."""
-        await self.tick(2)
+        await self.tick()
+        await self.tick(falsify=tick)
         round_ = self._round()
         cleared = self.rule.clear(round_)
         told = verdicts(cleared.verdicts)
