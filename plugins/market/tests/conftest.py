@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from attrs import define, evolve, field
@@ -118,7 +119,7 @@ class FakeProvider:
     name: str
     epoch: int = 0
     version: int = 0
-    boot: Ed25519PrivateKey = None
+    boot: Any = None
 
     @property
     def root(self):
@@ -337,7 +338,7 @@ class CrashingNetwork(MemoryNetwork):
 class CrashingBook(Book):
     """The transactions of one process on a file that outlives it."""
 
-    fuse: Fuse = None
+    fuse: Any = None
 
     async def run(self, work):
         before = self._db.total_changes
@@ -351,13 +352,13 @@ class CrashingBook(Book):
 class World:
     """A market and everything around it."""
 
-    module: object
-    attester: object
-    network: object
+    module: Any
+    attester: Any
+    network: Any
     clock: VirtualClock
     folder: Path
-    market: object = None
-    book: object = None
+    market: Any = None
+    book: Any = None
     _open: AsyncExitStack = field(factory=AsyncExitStack)
     _requesters: dict = field(factory=dict)
 
