@@ -7,6 +7,7 @@ ACCOUNT = Account(
     coalition="bridge-β",
     request_id="aa" * 32,
     grant_id="bb" * 32,
+    card_hash="ee" * 32,
     round=3,
     winner="cc" * 32,
     winner_bridge="bridge-south",

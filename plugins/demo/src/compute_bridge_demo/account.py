@@ -52,6 +52,7 @@ class Account:
     coalition: str
     request_id: str
     grant_id: str
+    card_hash: str
     round: int
     winner: str
     winner_bridge: str

@@ -24,7 +24,7 @@ from compute_bridge.model.ids import ProviderId, provider_id, short
 from compute_bridge.ports.clock import poll
 from compute_bridge.wire.signing import Domain, public_key
 from compute_bridge_demo import scene
-from compute_bridge_demo.child import Child, Finished, Theatre, last_lines
+from compute_bridge_demo.child import Finished, Theatre, last_lines
 from compute_bridge_demo.errors import DemoError
 from compute_bridge_demo.market_view import MarketView, read_handshake
 from compute_bridge_demo.scene import Rack
@@ -91,8 +91,8 @@ class Cast:
         """Start a rack host's SSH server and wait until it greets."""
         settings = await anyio.to_thread.run_sync(scene.write_rack_host, self.folder, rack)
         server = self.programs.server or await self._guest_server()
-        child = await self._start(rack.host, [server, "-D", "-e", "-f", str(settings)])
-        async with self.patience(f"{rack.host} to greet", child):
+        await self._start(rack.host, [server, "-D", "-e", "-f", str(settings)])
+        async with self.patience(f"{rack.host} to greet"):
             greeting = await poll(self.context.clock, LOOK_EVERY_MS, lambda: _greeting(rack.port))
         self.tell(f"{rack.host} answers on {scene.LOOPBACK}:{rack.port} as {greeting}")
 
@@ -111,9 +111,9 @@ class Cast:
         """Start the market and return the handshake that it hands out."""
         key = public_key(Ed25519PrivateKey.from_private_bytes(self.account_seed))
         file = await anyio.to_thread.run_sync(scene.write_market, self.folder, key.hex())
-        child = await self._start("market", our("market", "serve", "--config", file))
+        await self._start("market", our("market", "serve", "--config", file))
         path = anyio.Path(self.folder / "market" / "handshake")
-        async with self.patience("the market's handshake", child):
+        async with self.patience("the market's handshake"):
             raw = await poll(self.context.clock, LOOK_EVERY_MS, lambda: _content(path))
         return read_handshake(raw)
 
@@ -186,20 +186,19 @@ class Cast:
             return ""
         return str(await anyio.to_thread.run_sync(scene.write_guest_sshd, self.folder, sys.executable))
 
-    async def _start(self, name: str, command: Sequence[str]) -> Child:
+    async def _start(self, name: str, command: Sequence[str]) -> None:
         child = await self.theatre.start(name, command)
         self.watchers.start_soon(child.must_live)
-        return child
 
     @asynccontextmanager
-    async def patience(self, what: str, child: Child | None = None) -> AsyncIterator[None]:
-        """Turn a wait that takes too long into an error that says for what."""
+    async def patience(self, what: str) -> AsyncIterator[None]:
+        """Turn a wait that takes too long into an error that says for what, and what the roles said last."""
         try:
             with anyio.fail_after(PATIENCE_S):
                 yield
         except TimeoutError as error:
-            words = f"; the last words of {child.name}:\n{await child.last_words()}" if child else ""
-            raise DemoError(f"waited {PATIENCE_S} s for {what}{words}") from error
+            words = [f"last words of {child.name}:\n{await child.last_words()}" for child in self.theatre.children]
+            raise DemoError("\n".join([f"waited {PATIENCE_S} s for {what}", *words])) from error
 
 
 async def _greeting(port: int) -> str | None:

@@ -78,13 +78,13 @@ class Theatre:
     folder: Path
     _alive: int = field(repr=False)
     _environment: Mapping[str, str] = field(repr=False)
-    _children: list[Child] = field(factory=list, init=False)
+    children: list[Child] = field(factory=list, init=False)
 
     async def start(self, name: str, command: Sequence[str]) -> Child:
         """Start a role and return at once; its output goes to ``<name>.log``."""
         async with await anyio.open_file(self._log(name), "ab") as sink:
             child = await self._leashed(name, command, sink.wrapped.fileno(), sink.wrapped.fileno())
-        self._children.append(child)
+        self.children.append(child)
         return child
 
     async def run(self, name: str, command: Sequence[str]) -> Finished:
@@ -100,8 +100,8 @@ class Theatre:
 
     async def end(self) -> None:
         """End every role, the last started first."""
-        while self._children:
-            await self._children.pop().let_go()
+        while self.children:
+            await self.children.pop().let_go()
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

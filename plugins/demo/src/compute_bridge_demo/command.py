@@ -40,7 +40,7 @@ def _demo(context: CommandContext, *, as_json: bool, keep: bool, duration: str, 
     options = Options(duration, find_ssh_programs(builtin=builtin_ssh), tell)
     account = anyio.run(_run, context, options, keep)
     if as_json:
-        context.say(json.dumps(account.as_json(), indent=2))
+        context.say(json.dumps(account.as_json(), indent=2, ensure_ascii=False))
     else:
         for line in account.as_lines():
             context.say(line)

@@ -17,8 +17,8 @@ from compute_bridge_demo.market_view import MarketView
 
 # Some work to be metered, and an answer that is the same everywhere.
 COMMAND = "head -c 50000000 /dev/zero | cksum && echo done, as $(id -un)"
-MAX_RATE_MICROS = 100_000
-ASKED = ("--cpu", "1", "--mem", "1GiB", "--disk", "1", "--network", "egress")
+MAX_RATE_MICROS = 1_000_000
+ASKED = ("--cpu", "0.5", "--mem", "256MiB", "--disk", "1", "--network", "egress")
 _READY = re.compile(r"ready on backend (?P<backend>\S+)")
 
 
@@ -167,19 +167,18 @@ class Lease:
             "ledger": grant["grant_id"],
         }
         found: dict[str, Verification] = {}
-        for part, subject in subjects.items():
-            found[part] = await self._audit(part, subject)
-            if part == "card":
-                found["quote"] = found[part].only("quote")
-        for part, verification in found.items():
-            self.cast.tell(f"verified {part}: {'yes' if verification.holds else 'NO: ' + verification.fault}")
+        async with anyio.create_task_group() as auditors:
+            for part, subject in subjects.items():
+                auditors.start_soon(self._audit, part, subject, found)
+        found["quote"] = found["card"].only("quote")
         return found
 
-    async def _audit(self, part: str, subject: str) -> Verification:
-        finished = await self.cast.run("auditor", "verify", part, subject, "--json", "--config", self.file)
+    async def _audit(self, part: str, subject: str, found: dict[str, Verification]) -> None:
+        finished = await self.cast.run(f"auditor-{part}", "verify", part, subject, "--json", "--config", self.file)
         told = parsed(f"'verify {part}'", finished)
         checks = {check["name"]: check["fault"] for check in told["checks"]}
-        return Verification(checks, is_accepted=finished.status == 0 and told["verified"])
+        found[part] = Verification(checks, is_accepted=finished.status == 0 and told["verified"])
+        self.cast.tell(f"an auditor verified the {part}: {', '.join(checks)}; {found[part].fault or 'all hold'}")
 
 
 def _account(
@@ -190,6 +189,7 @@ def _account(
         coalition=scene.COALITION,
         request_id=access["request_id"],
         grant_id=grant["grant_id"],
+        card_hash=grant["card_hash"],
         round=grant["round"],
         winner=grant["provider_id"],
         winner_bridge=cast.name_of(grant["provider_id"]),

@@ -27,8 +27,8 @@ ROOT = "demo-root"
 BAND = "small"
 REQUESTER_KEY = "requester-ssh-key.pub"
 MARGIN_BPS = 2500
-COST_NANOS = {"vcpu": 24_000_000, "ram_gib": 4_000_000, "disk_gib": 100_000}
-FIXED_NANOS = {"vcpu_nanos": 36_000_000, "ram_gib_nanos": 6_000_000, "disk_gib_nanos": 150_000}
+COST_NANOS = {"vcpu": 240_000_000, "ram_gib": 40_000_000, "disk_gib": 1_000_000}
+FIXED_NANOS = {"vcpu_nanos": 360_000_000, "ram_gib_nanos": 60_000_000, "disk_gib_nanos": 1_500_000}
 
 
 @frozen
@@ -134,6 +134,8 @@ def write_bridge(folder: Path, rack: Rack, *, fingerprint: str, guest_sshd: str)
             user=login_name(),
             host_key=ssh_public_line(rack.host_seed),
             region=rack.region,
+            cpu_millis=500 * (os.cpu_count() or 2),
+            mem_mib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**21,
             state=folder / rack.host / "state",
         )
     )

@@ -96,8 +96,8 @@ port = {port}
 user = "{user}"
 host_key = "{host_key}"
 region = "{region}"
-cpu_millis = 4000
-mem_mib = 8192
+cpu_millis = {cpu_millis}
+mem_mib = {mem_mib}
 disk_gib = 20
 state_dir = "{state}"
 """
@@ -142,4 +142,5 @@ PidFile none
 PrintMotd no
 X11Forwarding no
 LogLevel ERROR
+SetEnv HOME={home}
 """
