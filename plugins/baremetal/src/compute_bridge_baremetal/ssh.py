@@ -1,8 +1,9 @@
-"""SSH to rack hosts: one kept connection each. The only module that imports asyncssh."""
+"""Both ends of SSH, for rack hosts and for guests without OpenSSH. The only module that imports asyncssh."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import asyncssh
@@ -22,6 +23,9 @@ _CLOSE_S = 2
 # OpenSSH's MaxSessions is 10 for each connection, unless its operator says otherwise.
 _SESSIONS = 8
 _REPLY_BYTES = 8 << 20
+
+
+# --- rack hosts -------------------------------------------------------------------------------
 
 
 @frozen
@@ -188,10 +192,10 @@ def _as_known(address: str, port: int) -> str:
     return address if port == 22 else f"[{address}]:{port}"
 
 
-_Meaning = Callable[[str], BackendError]
+# --- what failures mean -----------------------------------------------------------------------
 
 
-def _meaning(error: Exception) -> _Meaning:
+def _meaning(error: Exception) -> Callable[[str], BackendError]:
     if isinstance(error, asyncssh.PermissionDenied | asyncssh.HostKeyNotVerifiable) or _lacks_host_key(error):
         return CredentialsError
     return UnavailableError
@@ -215,3 +219,87 @@ def _said(error: Exception, target: Target) -> str:
     if isinstance(error, TimeoutError):
         return f"{where} did not answer in time; check that it is up and reachable"
     return f"the connection to {where} failed ({type(error).__name__}); check that it is up and reachable"
+
+
+# --- logins -----------------------------------------------------------------------------------
+
+
+@frozen
+class Doorway:
+    """Where a server listens, by which key it is known, and who may come in; files by path."""
+
+    address: str
+    port: int
+    host_key: str
+    authorized_keys: str
+    user: str
+
+
+class GuestSession:
+    """One session of a login: what it asks for, and its three streams."""
+
+    def __init__(self, process: "asyncssh.SSHServerProcess[bytes]") -> None:
+        self._process = process
+
+    @property
+    def command(self) -> str | None:
+        """What to run; None for a shell."""
+        return self._process.command
+
+    @property
+    def terminal(self) -> str | None:
+        """The terminal's type, where one is wanted."""
+        return self._process.term_type
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The terminal's columns and rows."""
+        return self._process.term_size[:2]
+
+    async def connect(self, stdin: Any, stdout: Any, stderr: Any) -> None:
+        """Carry bytes between the session and a process: streams or descriptors."""
+        await self._process.redirect(stdin, stdout, stderr, send_eof=stderr is not None)
+
+
+async def serve_logins(doorway: Doorway, run: Callable[[GuestSession], Awaitable[int]]) -> None:
+    """Serve logins until cancelled; ``run`` returns a session's exit status."""
+
+    async def serve(process: "asyncssh.SSHServerProcess[bytes]") -> None:
+        status = await run(GuestSession(process))
+        await process.stdout.drain()
+        process.exit(status & 0xFF if status >= 0 else 128 - status)
+
+    server = await asyncssh.create_server(
+        lambda: _Porter(doorway),
+        doorway.address,
+        doorway.port,
+        server_host_keys=[doorway.host_key],
+        process_factory=serve,
+        encoding=None,
+        sftp_factory=True,
+        allow_scp=True,
+        password_auth=False,
+        kbdint_auth=False,
+        agent_forwarding=False,
+        x11_forwarding=False,
+    )
+    async with server:
+        await server.wait_closed()
+
+
+class _Porter(asyncssh.SSHServer):
+    """Lets one user in, by the keys of one file; everybody else has no key that fits."""
+
+    def __init__(self, doorway: Doorway) -> None:
+        self._doorway = doorway
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Remember the connection, which asyncssh tells only here."""
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        """Ask everybody for a key."""
+        if username == self._doorway.user and self._connection is not None:
+            self._connection.set_authorized_keys(self._doorway.authorized_keys)
+        return True
