@@ -211,7 +211,7 @@ def test_a_copy_of_the_records_is_verified_by_anybody(played: Played, copied: Pa
     ],
 )
 def test_records_with_a_flipped_bit_are_not_verified(played: Played, copied: Path, stream: str, part: str):
-    flip(copied / "network.sqlite", stream)
+    flip(copied / "market" / "network.db", stream)
 
     ended = verify(copied, part, subjects(played.told)[part])
 

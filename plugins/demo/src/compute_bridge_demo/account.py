@@ -9,7 +9,7 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import HOUR_MS
 from compute_bridge.model.usage import UsageSource
 
-PARTS = ("card", "quote", "clearing", "grant", "receipt", "log", "ledger")
+PARTS = ("card", "quote", "clearing", "grant", "receipt", "log", "ledger", "books")
 _UNITS = {
     "core_ms": "core-ms",
     "ram_mib_ms": "MiB-ms of RAM",

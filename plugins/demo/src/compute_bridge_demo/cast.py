@@ -107,15 +107,30 @@ class Cast:
         async with kind.open(opened, config) as source:
             await source.quote(bytes(64))
 
-    async def start_market(self) -> Handshake:
-        """Start the market and return the handshake that it hands out."""
-        key = public_key(Ed25519PrivateKey.from_private_bytes(self.account_seed))
-        file = await anyio.to_thread.run_sync(scene.write_market, self.folder, key.hex())
-        await self._start("market", our("market", "serve", "--config", file))
-        path = anyio.Path(self.folder / "market" / "handshake")
-        async with self.patience("the market's handshake"):
-            raw = await poll(self.context.clock, LOOK_EVERY_MS, lambda: _content(path))
-        return read_handshake(raw)
+    async def found_market(self) -> Handshake:
+        """Found the market in its own folder and return the handshake that it hands out."""
+        account = public_key(Ed25519PrivateKey.from_private_bytes(self.account_seed)).hex()
+        terms = {
+            "--name": (scene.COALITION,),
+            "--currency": (scene.CURRENCY,),
+            "--cadence-ms": (scene.CADENCE_MS,),
+            "--requester-bps": (scene.REQUESTER_FEE_BPS,),
+            "--provider-bps": (scene.PROVIDER_FEE_BPS,),
+            "--development-root": (scene.ROOT, self.folder / "attester" / f"{scene.ROOT}.root.der"),
+            "--account": ("requester", account, scene.CREDIT_MICROS),
+        }
+        options = [str(word) for name, values in terms.items() for word in (name, *values)]
+        await self.succeed("market", "market", "init", self.folder / "market", *options)
+        return read_handshake(await anyio.Path(self.folder / "market" / "handshake.cbor").read_bytes())
+
+    async def start_market(self) -> None:
+        """Start the market; its almanac tells when it is open."""
+        await self._start("market", our("market", "serve", "--config", self.market_file))
+
+    @property
+    def market_file(self) -> Path:
+        """The market's file."""
+        return self.folder / "market" / "market.toml"
 
     async def await_market(self, view: MarketView) -> None:
         """Return once the almanac ticks."""
@@ -165,18 +180,25 @@ class Cast:
         async with self.patience(f"'compute-bridge {' '.join(map(str, arguments[:2]))}'"):
             return await self.theatre.run(name, our(*arguments))
 
-    async def ask(self, name: str, *arguments: str | Path) -> Any:
-        """Return the JSON that one of our own commands prints.
+    async def succeed(self, name: str, *arguments: str | Path) -> Finished:
+        """Run one of our own commands to its end, as the process ``name``.
 
         :raises DemoError: if it fails.
         """
-        finished = await self.run(name, *arguments, "--json")
+        finished = await self.run(name, *arguments)
         if finished.status != 0:
             raise DemoError(
                 f"'compute-bridge {' '.join(map(str, arguments))}' ended with status {finished.status}: "
                 f"{finished.output.strip()[:500]}\n{await last_lines(self.folder / f'{name}.log')}"
             )
-        return parsed(name, finished)
+        return finished
+
+    async def ask(self, name: str, *arguments: str | Path) -> Any:
+        """Return the JSON that one of our own commands prints.
+
+        :raises DemoError: if it fails.
+        """
+        return parsed(name, await self.succeed(name, *arguments, "--json"))
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -209,11 +231,6 @@ async def _greeting(port: int) -> str | None:
     except (OSError, anyio.EndOfStream):
         return None
     return greeting.decode(errors="replace").strip() or None
-
-
-async def _content(path: anyio.Path) -> bytes | None:
-    """Return what a file holds, or None while it does not exist."""
-    return await path.read_bytes() if await path.exists() else None
 
 
 def _shown(card: ProviderCard) -> str:

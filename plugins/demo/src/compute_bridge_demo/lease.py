@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from attrs import define, frozen
+from attrs import define
 
 from compute_bridge.model.ids import GrantId, ProviderId
 from compute_bridge.wire.keys import ssh_private_file
 from compute_bridge_demo import scene
 from compute_bridge_demo.account import Account, Bid, Login
+from compute_bridge_demo.audit import Auditors, Verification
 from compute_bridge_demo.cast import Cast, parsed
 from compute_bridge_demo.errors import DemoError
 from compute_bridge_demo.market_view import MarketView
@@ -20,29 +21,6 @@ COMMAND = "head -c 50000000 /dev/zero | cksum && echo done, as $(id -un)"
 MAX_RATE_MICROS = 1_000_000
 ASKED = ("--cpu", "0.5", "--mem", "256MiB", "--disk", "1", "--network", "egress")
 _READY = re.compile(r"ready on backend (?P<backend>\S+)")
-
-
-@frozen
-class Verification:
-    """What an auditor found: each check by name, and what was wrong with it, if anything."""
-
-    checks: dict[str, str]
-    is_accepted: bool
-
-    @property
-    def holds(self) -> bool:
-        """Whether there were checks and all of them held."""
-        return self.is_accepted and bool(self.checks) and not any(self.checks.values())
-
-    @property
-    def fault(self) -> str:
-        """What did not hold, or nothing."""
-        return "; ".join(f"{name}: {fault}" for name, fault in self.checks.items() if fault)
-
-    def only(self, name: str) -> "Verification":
-        """Return the verification that one check is."""
-        checks = {name: self.checks[name]} if name in self.checks else {}
-        return Verification(checks, is_accepted=self.is_accepted or not any(checks.values()))
 
 
 @define
@@ -61,7 +39,7 @@ class Lease:
         await self._release(access["request_id"])
         await self._settle(access["grant"]["grant_id"])
         status = await self._ask("status", access["request_id"])
-        found = await self._verify(access)
+        found = await Auditors(self.cast, self.file).verify(access)
         return _account(self.cast, access, status, login, backend, found)
 
     async def _ask(self, *arguments: str) -> Any:
@@ -154,31 +132,6 @@ class Lease:
             f"the market has settled: {statement.billable_ms} ms at {statement.rate} micros an hour, "
             f"{statement.charge} micros"
         )
-
-    async def _verify(self, access: Any) -> dict[str, Verification]:
-        """Let an auditor check every record again, each in a process of its own."""
-        grant = access["grant"]
-        subjects = {
-            "card": grant["card_hash"],
-            "clearing": str(grant["round"]),
-            "grant": grant["grant_id"],
-            "receipt": access["request_id"],
-            "log": grant["grant_id"],
-            "ledger": grant["grant_id"],
-        }
-        found: dict[str, Verification] = {}
-        async with anyio.create_task_group() as auditors:
-            for part, subject in subjects.items():
-                auditors.start_soon(self._audit, part, subject, found)
-        found["quote"] = found["card"].only("quote")
-        return found
-
-    async def _audit(self, part: str, subject: str, found: dict[str, Verification]) -> None:
-        finished = await self.cast.run(f"auditor-{part}", "verify", part, subject, "--json", "--config", self.file)
-        told = parsed(f"'verify {part}'", finished)
-        checks = {check["name"]: check["fault"] for check in told["checks"]}
-        found[part] = Verification(checks, is_accepted=finished.status == 0 and told["verified"])
-        self.cast.tell(f"an auditor verified the {part}: {', '.join(checks)}; {found[part].fault or 'all hold'}")
 
 
 def _account(

@@ -13,7 +13,7 @@ from compute_bridge_demo.child import Theatre
 from compute_bridge_demo.lease import Lease
 from compute_bridge_demo.market_view import MarketView, domain_of
 
-NETWORK = {"kind": "sqlite", "path": "network.sqlite"}
+NETWORK = {"kind": "sqlite", "path": "market/network.db"}
 
 
 @frozen
@@ -42,13 +42,14 @@ async def _play(cast: Cast, options: Options) -> Account:
     for rack in racks:
         await cast.start_rack_host(rack)
     await cast.make_attester()
-    handshake = await cast.start_market()
+    handshake = await cast.found_market()
     domain = domain_of(handshake)
+    await cast.start_market()
+    for rack in racks:
+        await cast.start_bridge(rack, domain)
     async with cast.context.open_network(NETWORK, cast.folder) as network:
         view = MarketView(network, domain, handshake.compute.signing_key)
         await cast.await_market(view)
-        for rack in racks:
-            await cast.start_bridge(rack, domain)
         await cast.await_bridges(view)
         lease = Lease(cast, view, await cast.write_requester(domain))
         return await lease.play(options.duration)

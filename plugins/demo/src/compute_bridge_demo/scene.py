@@ -14,7 +14,7 @@ from compute_bridge.model.boot import ALLOW_DEVELOPMENT
 from compute_bridge.model.ids import PublicKey
 from compute_bridge.wire.keys import ssh_private_file, ssh_public_line
 from compute_bridge.wire.signing import public_key
-from compute_bridge_demo.templates import BRIDGE, MARKET, REQUESTER, SSHD
+from compute_bridge_demo.templates import BRIDGE, REQUESTER, SSHD
 
 COALITION = "bridge-β"
 CURRENCY = "EUR"
@@ -140,29 +140,6 @@ def write_bridge(folder: Path, rack: Rack, *, fingerprint: str, guest_sshd: str)
         )
     )
     return file, public_key(Ed25519PrivateKey.from_private_bytes(root_seed))
-
-
-def write_market(folder: Path, account_key: str) -> Path:
-    """Write ``market.toml`` and the keys that it names; one account, with the public key ``account_key``."""
-    (folder / "market").mkdir(mode=0o700)
-    for name in ("signing", "sealing"):
-        _write_secret(folder / "market" / f"{name}.key", secrets.token_hex(32))
-    file = folder / "market.toml"
-    file.write_text(
-        MARKET.format(
-            coalition=COALITION,
-            seed=secrets.token_hex(32),
-            currency=CURRENCY,
-            cadence=CADENCE_MS,
-            requester_fee=REQUESTER_FEE_BPS,
-            provider_fee=PROVIDER_FEE_BPS,
-            words=ALLOW_DEVELOPMENT,
-            root=ROOT,
-            account_key=account_key,
-            credit=CREDIT_MICROS,
-        )
-    )
-    return file
 
 
 def write_requester(folder: Path, account_seed: bytes, ssh_seed: bytes, *, fingerprint: str) -> Path:

@@ -1,43 +1,5 @@
 """The text of the roles' files; what stands in braces differs from run to run."""
 
-MARKET = """\
-[coalition]
-name = "{coalition}"
-seed = "{seed}"
-handshake = "market/handshake"
-currency = "{currency}"
-
-[keys]
-signing = "file:market/signing.key"
-sealing = "file:market/sealing.key"
-
-[network]
-kind = "sqlite"
-path = "network.sqlite"
-
-[almanac]
-cadence_ms = {cadence}
-
-[clearing]
-rule = "lowest-rate"
-
-[fees]
-requester_bps = {requester_fee}
-provider_bps = {provider_fee}
-
-[attestation]
-development = "{words}"
-anchors = [{{ name = "{root}", file = "attester/{root}.root.der", development = true }}]
-
-[ledger]
-file = "market/ledger.sqlite"
-
-[[account]]
-name = "requester"
-key = "{account_key}"
-credit_micros = {credit}
-"""
-
 BRIDGE = """\
 [bridge]
 name = "{bridge}"
@@ -47,12 +9,12 @@ max_leases = 2
 drain_s = 0
 
 [coalition]
-handshake = "market/handshake"
+handshake = "market/handshake.cbor"
 fingerprint = "{fingerprint}"
 
 [network]
 kind = "sqlite"
-path = "network.sqlite"
+path = "market/network.db"
 
 [attestation]
 source = "software"
@@ -104,12 +66,12 @@ state_dir = "{state}"
 
 REQUESTER = """\
 [coalition]
-handshake = "market/handshake"
+handshake = "market/handshake.cbor"
 fingerprint = "{fingerprint}"
 
 [network]
 kind = "sqlite"
-path = "network.sqlite"
+path = "market/network.db"
 
 [shuffle]
 kind = "direct"
