@@ -17,6 +17,22 @@ from compute_bridge.adapters.strict_toml import fields_of, help_of, joined, key_
 from compute_bridge.adapters.toml_words import described, names_secret, optional
 from compute_bridge.model.boot import BootFile
 
+# A band is a record of the wire too, and so carries no help of its own.
+_BAND_HELP = {
+    "band[].name": "the band's name, on the card and in rate rows",
+    "band[].floor.cpu_millis": "the least CPU that a request of the band asks, in thousandths of a vCPU",
+    "band[].floor.mem_mib": "the least RAM, in MiB",
+    "band[].floor.disk_gib": "the least disk, in GiB",
+    "band[].floor.gpus": "the fewest GPUs",
+    "band[].ceiling.cpu_millis": "the most CPU that a request of the band asks, in thousandths of a vCPU",
+    "band[].ceiling.mem_mib": "the most RAM, in MiB",
+    "band[].ceiling.disk_gib": "the most disk, in GiB",
+    "band[].ceiling.gpus": "the most GPUs",
+    "band[].slots": "most leases of the band open at once",
+    "band[].min_duration_ms": "the shortest duration that is served, in milliseconds",
+    "band[].max_duration_ms": "the longest duration that is served, in milliseconds",
+}
+
 
 @frozen
 class Setting:
@@ -107,7 +123,13 @@ def _specs(prefix: str, cls: type[Any]) -> Iterator[KeySpec]:
             yield from _specs(f"{key}[]" if many else key, inner)
         else:
             variable = variable_of(key) if key in overridable or _is_kind_key(prefix, attribute.type) else ""
-            yield KeySpec(key, described(attribute.type), _default(attribute), help_of(attribute), variable)
+            yield KeySpec(
+                key,
+                described(attribute.type),
+                _default(attribute),
+                help_of(attribute) or _BAND_HELP.get(key, ""),
+                variable,
+            )
 
 
 def _table_in(kind: Any) -> tuple[type[Any] | None, bool]:

@@ -82,7 +82,8 @@ def described(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return _one_of(get_args(kind))
     if get_origin(kind) in (tuple, list):
-        return f"a list, each {described(get_args(kind)[0])}"
+        item = described(get_args(kind)[0])
+        return "tables in double brackets" if item == "a table" else f"a list, each {item}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _one_of(member.value for member in kind)
     return "a table"

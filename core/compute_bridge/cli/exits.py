@@ -35,6 +35,8 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (errors.EnvelopeError, Exit.UNVERIFIED),
     (errors.ReceiptError, Exit.UNVERIFIED),
     (errors.MarketError, Exit.REFUSED),
+    (errors.RecordConflictError, Exit.ERROR),
+    (errors.RecordTooLargeError, Exit.ERROR),
     (errors.NetworkError, Exit.UNREACHABLE),
     (errors.UnavailableError, Exit.UNREACHABLE),
     (errors.ThrottledError, Exit.UNREACHABLE),
