@@ -191,7 +191,7 @@ def test_six_mistakes_are_told_at_once(tmp_path: Path):
         ("max_leases = 4", "max_leases = 0", "bridge.max_leases", "from 1 to", "0", "most leases open"),
         ('name = "north"', "name = 5", "bridge.name", "text", "5", "in quotes"),
         ('name = "north"', 'name = "North Pole"', "bridge.name", "not a label", '"North Pole"', "what the operator"),
-        ('name = "north"', 'nam = "north"', "bridge.nam", "unknown key", "text", 'did you mean "name"?'),
+        ('name = "north"', 'names = "north"', "bridge.names", "unknown key", "text", 'did you mean "name"?'),
         ('name = "north"', "", "bridge.name", "must be given, text", "nothing", "add it: what the operator"),
         ('"state"', '"~/state"', "bridge.state_dir", "a path", '"~/state"', "~ is not expanded"),
         ("ab" * 32, "ab" * 31, "coalition.fingerprint", "must be 32 bytes, got 31", "abab", "64 hex digits"),
