@@ -68,11 +68,11 @@ def read_settings(text: str) -> Settings:
     if missing := [word for word in ("Port", "HostKey", "AuthorizedKeysFile") if word not in said]:
         raise SettingsError(f"{', '.join(missing)} must be given")
     user = said.get("AllowUsers", _account().pw_name)
-    name, _, value = said.get("SetEnv", "").partition("=")
+    environment = dict(pair.split("=", 1) for pair in said.get("SetEnv", "").split())
     doorway = Doorway(
         said.get("ListenAddress", ""), int(said["Port"]), said["HostKey"], said["AuthorizedKeysFile"], user
     )
-    return Settings(doorway, {name: value} if name else {})
+    return Settings(doorway, environment)
 
 
 def _account() -> pwd.struct_passwd:

@@ -26,7 +26,10 @@ process_user() {
 
 # process_start LEASE: start the workload; print the process id of its main process.
 process_start() {
-    write_guest_files "$1" "$1/guest" "$(get "$1/record" port)" "$(get "$1/record" listen)" || return 1
+    # A home of its own: what a login leaves there goes with the lease, and the shell's start files of the rack
+    # host's own user, which may lock or wait, are none of the requester's.
+    mkdir -p "$1/home" || return 1
+    write_guest_files "$1" "$1/guest" "$(get "$1/record" port)" "$(get "$1/record" listen)" "$1/home" || return 1
     guest_server >"$1/server" || return 1
     # sshd run by root wants its empty directory, which only a service manager's start makes.
     [ "$(id -u)" -ne 0 ] || mkdir -p -m 755 /run/sshd
@@ -90,13 +93,13 @@ await_file() {
 
 # --- what both drivers install ------------------------------------------------------------------
 
-# write_guest_files LEASE DIR PORT LISTEN: install host key, requester's key and the server's settings;
-# DIR is where the server sees them.
+# write_guest_files LEASE DIR PORT LISTEN [HOME]: install host key, requester's key and the server's settings;
+# DIR is where the server sees them, HOME what a login has for a home in place of its user's.
 write_guest_files() {
     mkdir -p "$1/guest" || return 1
     printf '%s\n' "$req_host_key_private" | base64 -d >"$1/guest/host_key" &&
         printf '%s\n' "$req_authorized_key" | base64 -d >"$1/guest/authorized_keys" &&
-        sshd_settings "$2" "$3" "$4" "${1##*/}" "$(get "$1/record" user)" >"$1/guest/sshd_config"
+        sshd_settings "$2" "$3" "$4" "${1##*/}" "$(get "$1/record" user)" "${5:-}" >"$1/guest/sshd_config"
 }
 
 sshd_settings() {
@@ -106,7 +109,7 @@ sshd_settings() {
 	HostKey $1/host_key
 	AuthorizedKeysFile $1/authorized_keys
 	AllowUsers $5
-	SetEnv COMPUTE_BRIDGE_LEASE=$4
+	SetEnv COMPUTE_BRIDGE_LEASE=$4${6:+ HOME=$6}
 	AuthenticationMethods publickey
 	PubkeyAuthentication yes
 	PasswordAuthentication no
