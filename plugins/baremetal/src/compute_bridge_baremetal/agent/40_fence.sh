@@ -58,5 +58,6 @@ fence_drop() (
     nft list table inet $FENCE >/dev/null 2>&1 || return 0
     nft "delete element inet $FENCE isolated { \"$1\" }" 2>/dev/null
     nft "delete element inet $FENCE guests { \"$1\" }" 2>/dev/null
+    if nft list set inet $FENCE guests | grep -q "\"$1\""; then return 1; fi
     nft list set inet $FENCE guests | grep -q elements || nft delete table inet $FENCE
 )

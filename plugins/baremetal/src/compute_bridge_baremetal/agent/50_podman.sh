@@ -119,11 +119,14 @@ podman_stop() {
 podman_clean() {
     [ -n "$(get "$1/record" podman)" ] || return 0
     name=$(container "$1")
+    pod "$1" network exists "$name" || return 0
+    if bridge=$(get "$1/record" bridge); then
+        # While the network is there the bridge's name is ours, and no other lease's fence goes with it.
+        [ ! -e "/sys/class/net/$bridge" ] || return 1
+        fence_drop "$bridge" || return 1
+    fi
     pod "$1" network rm --force "$name" >/dev/null 2>&1
-    ! pod "$1" network exists "$name" || return 1
-    bridge=$(get "$1/record" bridge) || return 0
-    [ ! -e "/sys/class/net/$bridge" ] || return 1
-    fence_drop "$bridge"
+    ! pod "$1" network exists "$name"
 }
 
 podman_detail() {

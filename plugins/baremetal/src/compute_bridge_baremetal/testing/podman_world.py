@@ -21,7 +21,7 @@ from compute_bridge_baremetal.testing.world import RackWorld
 
 @frozen
 class Store:
-    """Where podman keeps images, containers and networks; shared by the worlds of one test run."""
+    """Where podman keeps images and containers; shared by the worlds of one test run."""
 
     folder: Path
     image: GuestImage
@@ -29,8 +29,8 @@ class Store:
     @property
     def command(self) -> str:
         """The podman command with this store's options."""
-        folder = self.folder
-        return f"podman --root {folder}/root --runroot {folder}/run --network-config-dir {folder}/networks"
+        # The networks stay where all podmans of a machine look, or two of them would take the same bridge.
+        return f"podman --root {self.folder}/root --runroot {self.folder}/run"
 
     def podman(self, *words: str) -> str:
         """Return what podman says."""

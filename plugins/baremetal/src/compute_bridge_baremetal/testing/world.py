@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,7 @@ from compute_bridge_baremetal.testing.sshd import RackSshd, make_key
 _CPU_MILLIS, _MEM_MIB, _DISK_GIB = 1600, 1024, 8
 _STOLEN = "f" * 64
 _LOOK_S = 0.01
+_STARTING_S = 10
 
 
 class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsStranger):
@@ -51,7 +53,9 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsS
         self.folder = folder
         make_key(folder / "login_key")
         public = (folder / "login_key.pub").read_text().strip()
-        self.sshds = [RackSshd(folder / f"r{at}", f"127.0.0.{at + 11}", public) for at in range(machines)]
+        # Addresses of its own, so that worlds of other test runs may have the same ports.
+        block = f"127.{1 + secrets.randbelow(250)}.{secrets.randbelow(256)}"
+        self.sshds = [RackSshd(folder / f"r{at}", f"{block}.{at + 11}", public) for at in range(machines)]
         self.user = self.sshds[0].user
         self.config = self.make_config()
         self._thieves: list[IO[str]] = []
@@ -123,15 +127,28 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsS
 
     async def running(self) -> frozenset[InstanceId]:
         """Return the leases whose SSH server runs, by the machine's process table."""
-        pattern = re.compile(re.escape(str(self.folder)) + r"/r(\d+)/state/leases/([0-9a-f]{64})/guest/sshd_config")
-        found = (pattern.search(words) for words in _command_lines())
-        return frozenset(InstanceId(f"m{match[1]}/{match[2]}") for match in found if match) | self.strangers()
+        return await to_thread.run_sync(self._served) | self.strangers()
 
-    def main_process(self, instance: InstanceId) -> int:
+    def _served(self) -> frozenset[InstanceId]:
+        pattern = re.compile(re.escape(str(self.folder)) + r"/r(\d+)/state/leases/([0-9a-f]{64})/guest/sshd_config")
+        found = (pattern.search(words) for words in command_lines())
+        return frozenset(InstanceId(f"m{match[1]}/{match[2]}") for match in found if match)
+
+    async def main_process(self, instance: InstanceId) -> int:
         """Return the main process of a live lease."""
+        return await to_thread.run_sync(self._pid_in, instance, "run")
+
+    async def keeper(self, instance: InstanceId) -> int:
+        """Return the process that meters a live lease and ends it on time."""
+        return await to_thread.run_sync(self._pid_in, instance, "keeper")
+
+    def _pid_in(self, instance: InstanceId, file: str) -> int:
         machine, _, token = instance.partition("/")
-        run = (self.state_of(int(machine[1:])) / "leases" / token / "run").read_text()
-        return int(next(line.split()[1] for line in run.splitlines() if line.startswith("pid ")))
+        path = self.state_of(int(machine[1:])) / "leases" / token / file
+        deadline = time.monotonic() + _STARTING_S
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        return int(next(line.split()[1] for line in path.read_text().splitlines() if line.startswith("pid ")))
 
     def strangers(self) -> frozenset[InstanceId]:
         """Return the processes of the machine that no lease made."""
@@ -177,7 +194,11 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsS
 
     async def kill(self, instance: InstanceId) -> None:
         """Kill the workload's main process."""
-        os.kill(self.main_process(instance), signal.SIGKILL)
+        os.kill(await self.main_process(instance), signal.SIGKILL)
+
+    async def kill_keeper(self, instance: InstanceId) -> None:
+        """Kill the process that would end the lease on time."""
+        os.kill(await self.keeper(instance), signal.SIGKILL)
 
     async def hold_next_create(self) -> Held:
         """Stop the next workload's SSH server with a signal before its create has answered."""
@@ -256,7 +277,8 @@ class _StoppedProcess(Held):
             os.kill(self._pid, signal.SIGCONT)
 
 
-def _command_lines() -> Generator[str]:
+def command_lines() -> Generator[str]:
+    """Yield the command line of every process of this machine."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
