@@ -11,7 +11,8 @@ import pytest
 from compute_bridge import builtin
 from compute_bridge.host.distribution import measure, promises
 from compute_bridge.host.plugin_check import check_plugins
-from compute_bridge.host.plugins import GROUPS, OURS, Plugins, load
+from compute_bridge.host.plugins import OURS, Plugins, load
+from compute_bridge.host.registration import GROUPS
 from compute_bridge.ports import hookspecs
 from compute_bridge.ports.errors import PluginError
 
@@ -324,6 +325,12 @@ def test_a_pin_of_what_is_not_installed_is_a_fault(install: Install):
     assert "did you mean tidal-rates?" in refusal(pins={"tidal-rate": "blake3:" + "00" * 32})
 
 
+def test_the_host_cannot_be_pinned(install: Install):
+    install()
+
+    assert "is the host and no plugin" in refusal(pins={"compute-bridge": "blake3:" + "00" * 32})
+
+
 def test_what_was_measured_is_known_by_distribution(install: Install):
     install()
 
@@ -335,7 +342,7 @@ def test_what_was_measured_is_known_by_distribution(install: Install):
 
 def test_every_hook_call_can_be_traced(install: Install, caplog: pytest.LogCaptureFixture):
     install()
-    with caplog.at_level("DEBUG", "compute_bridge.host.plugins"):
+    with caplog.at_level("DEBUG", "compute_bridge.host.registration"):
         find()
 
     assert "hook register_rate_policies() of distribution tidal-rates" in caplog.text

@@ -14,8 +14,9 @@ from attrs import field, frozen
 
 from compute_bridge.adapters import boot_overrides
 from compute_bridge.adapters.secrets import read_secret
-from compute_bridge.adapters.strict_toml import fields_of, joined, key_of, structure
+from compute_bridge.adapters.strict_toml import structure
 from compute_bridge.adapters.toml_scalars import FaultyError, Given
+from compute_bridge.adapters.toml_tables import fields_of, joined, key_of
 from compute_bridge.model.boot import BootFile, Choice, SecretRef
 from compute_bridge.model.ids import Fingerprint, digest
 from compute_bridge.ports.errors import BootFileError, Fault, PluginError

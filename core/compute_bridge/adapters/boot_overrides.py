@@ -8,8 +8,8 @@ from typing import Any, Final
 import attrs
 from attrs import field, frozen
 
-from compute_bridge.adapters.strict_toml import fields_of, key_of, takes_rest
 from compute_bridge.adapters.toml_scalars import Given
+from compute_bridge.adapters.toml_tables import fields_of, key_of, takes_rest
 from compute_bridge.model.boot import BootFile
 from compute_bridge.ports.errors import Fault
 

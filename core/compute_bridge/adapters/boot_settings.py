@@ -13,7 +13,7 @@ from attrs import frozen
 from compute_bridge.adapters.boot_file import LoadedBoot
 from compute_bridge.adapters.boot_overrides import known_keys, sections, variable_of
 from compute_bridge.adapters.secrets import is_reference
-from compute_bridge.adapters.strict_toml import fields_of, help_of, joined, key_of, takes_rest
+from compute_bridge.adapters.toml_tables import fields_of, help_of, joined, key_of, takes_rest
 from compute_bridge.adapters.toml_words import described, names_secret, optional
 from compute_bridge.model.boot import BootFile
 

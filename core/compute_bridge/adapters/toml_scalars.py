@@ -34,6 +34,11 @@ def wrong(expected: str, mend: str, *, got: str = "") -> FaultyError:
     return FaultyError(Fault("", f"must be {expected}", got, mend))
 
 
+def in_file(value: object, mend: str) -> str:
+    """Return the mend of what is no list or table: it cannot come from outside of the file."""
+    return "write it in the file: a flag or the environment holds one value" if type(value) is Given else mend
+
+
 def read_bool(value: object, _kind: object) -> bool:
     """Read ``true`` or ``false``."""
     if type(value) is Given and value in ("true", "false"):

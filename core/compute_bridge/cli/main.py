@@ -64,7 +64,7 @@ def _trace_hooks() -> None:
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("compute-bridge: trace: %(message)s"))
-    logger = logging.getLogger("compute_bridge.host.plugins")
+    logger = logging.getLogger("compute_bridge.host.registration")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False

@@ -12,7 +12,7 @@ from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.options import json_option
 from compute_bridge.host.distribution import promises
 from compute_bridge.host.plugin_check import PluginReport, check_plugins
-from compute_bridge.host.plugins import HOST, register
+from compute_bridge.host.registration import HOST, register
 from compute_bridge.ports.command import CommandContext
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from compute_bridge.host.distribution import Promise, measure, promises
-from compute_bridge.host.plugins import HOST, Registered, import_plugin, register, require_distinct
+from compute_bridge.host.registration import HOST, Registered, import_plugin, register, require_distinct
 from compute_bridge.ports.errors import PluginError
 
 
