@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -233,18 +233,24 @@ def flip(network: Path, stream: str) -> None:
 # --- however it ends ----------------------------------------------------------------------------
 
 
-def start_until(lines: int, scratch: Path) -> "subprocess.Popen[str]":
-    """Start a demo and return when it has told that many lines of progress."""
-    playing = subprocess.Popen([*DEMO], env=environment(scratch), stdout=subprocess.PIPE, text=True)
-    assert playing.stdout is not None
-    for _ in range(lines):
-        assert playing.stdout.readline()
-    return playing
+@contextmanager
+def playing_until(lines: int, scratch: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Play a demo that has told that many lines of progress; it is over when the context is."""
+    with subprocess.Popen(
+        [*DEMO], env=environment(scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as playing:
+        assert playing.stdout is not None
+        told = [playing.stdout.readline() for _ in range(lines)]
+        assert all(told), "".join(told)
+        try:
+            yield playing
+        finally:
+            playing.kill()
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15])
 def test_an_interrupt_at_any_point_leaves_nothing(scratch: Path, lines: int):
-    with start_until(lines, scratch) as playing:
+    with playing_until(lines, scratch) as playing:
         playing.send_signal(signal.SIGINT)
         playing.communicate(timeout=ENDED_WITHIN_S)
 
@@ -254,7 +260,7 @@ def test_an_interrupt_at_any_point_leaves_nothing(scratch: Path, lines: int):
 
 
 def test_a_second_interrupt_does_not_hurry_it_into_leaving_something(scratch: Path):
-    with start_until(8, scratch) as playing:
+    with playing_until(8, scratch) as playing:
         for _ in range(3):
             playing.send_signal(signal.SIGINT)
         playing.communicate(timeout=ENDED_WITHIN_S)
@@ -265,7 +271,7 @@ def test_a_second_interrupt_does_not_hurry_it_into_leaving_something(scratch: Pa
 
 @pytest.mark.parametrize("lines", [1, 4, 8, 12])
 def test_a_killed_demo_leaves_nothing_either(scratch: Path, lines: int):
-    with start_until(lines, scratch) as playing:
+    with playing_until(lines, scratch) as playing:
         broom = os.pidfd_open(broom_of(playing.pid))
         playing.kill()
         playing.communicate(timeout=ENDED_WITHIN_S)
@@ -286,7 +292,7 @@ def broom_of(pid: int) -> int:
 
 
 def test_a_role_that_dies_early_fails_the_demo_with_its_last_words(scratch: Path):
-    with start_until(6, scratch) as playing:
+    with playing_until(6, scratch) as playing:
         os.kill(market_of(scratch), signal.SIGKILL)
         output, _ = playing.communicate(timeout=ENDED_WITHIN_S)
 

@@ -95,7 +95,7 @@ class Lease:
                 private_key=ssh_private_file(self.cast.ssh_seed),
             )
         told = {"host_key_pinned": True, "exit_status": finished.status, "stdout": finished.output}
-        return self._login(access, told, client="asyncssh (no ssh program here)")
+        return self._login(access, told, client="asyncssh")
 
     def _login(self, access: Any, told: Any, *, client: str) -> Login:
         server = self.cast.programs.server
