@@ -16,7 +16,8 @@ from compute_bridge.adapters.quote_verifier import DcapQuoteVerifier
 from compute_bridge.adapters.software_pki import DevelopmentRoot
 from compute_bridge.adapters.software_quotes import SoftwareAttester
 from compute_bridge.model import channels
-from compute_bridge.model.boot import ALLOW_DEVELOPMENT
+from compute_bridge.model.almanac import AlmanacTick
+from compute_bridge.model.boot import ALLOW_DEVELOPMENT, FilePath, SecretRef
 from compute_bridge.model.card import (
     BootCertificate,
     BootKeys,
@@ -29,17 +30,18 @@ from compute_bridge.model.card import (
 from compute_bridge.model.clearing import ClearingInputs, ClearingRecord, VerdictChunk
 from compute_bridge.model.control import ControlAction, ControlVerdict, LeaseControl
 from compute_bridge.model.grant import ComputeGrant
-from compute_bridge.model.ids import provider_id
+from compute_bridge.model.ids import Fingerprint, UniqueId, provider_id
 from compute_bridge.model.rates import RateRow, RateTable, UnitNanos
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.request import ComputeRequest, Preferences, RequestSubmission, RequestVerdict
 from compute_bridge.model.resources import Capability, CapacityBand, NetworkPolicy, Posture, Requirements, Resources
 from compute_bridge.model.settlement import SettlementStatement
+from compute_bridge.model.units import BasisPoints, Milliseconds
 from compute_bridge.model.usage import ComputeLog, Outcome, UsageMetrics
 from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.wire.commitment import report_data
 from compute_bridge.wire.sealing import SealingSecret, seal
-from compute_bridge.wire.signing import fingerprint, open_signed, public_key, sign
+from compute_bridge.wire.signing import Domain, fingerprint, open_signed, public_key, sign
 from compute_bridge_market.book import Book, open_book
 from compute_bridge_market.config import (
     AccountSettings,
@@ -87,7 +89,7 @@ def resources(cpu_millis=1000, mem_mib=1024, disk_gib=0, gpus=0):
 
 
 def needs(**changes):
-    return evolve(Requirements(resources(), HOUR), **changes)
+    return evolve(Requirements(resources(), Milliseconds(HOUR)), **changes)
 
 
 def band(name="std", slots=10, **changes):
@@ -146,12 +148,18 @@ class FakeProvider:
 
     async def card(self, **changes):
         """Return the next version of the standard card; ``changes`` are its fields."""
-        tick = self.world.market.almanac.latest
+        tick = await self.world.latest_tick()
         self.version += 1
         domain = self.world.domain
         certificate = BootCertificate(self.id, public_key(self.root), self.epoch, self.keys)
         binding = QuoteBinding(
-            self.keys, domain.coalition, domain.module, tick.hash, tick.value.tick, bytes(32), "compute-bridge test"
+            self.keys,
+            domain.coalition,
+            domain.module,
+            tick.hash,
+            tick.value.tick,
+            Fingerprint(bytes(32)),
+            "compute-bridge test",
         )
         binding = changes.pop("binding", binding)
         rates = changes.get("rates", rate_table(row()))
@@ -360,7 +368,7 @@ class World:
     market: Any = None
     book: Any = None
     _open: AsyncExitStack = field(factory=AsyncExitStack)
-    _requesters: dict = field(factory=dict)
+    _requesters: dict[str, Any] = field(factory=dict)
 
     @property
     def domain(self):
@@ -405,9 +413,17 @@ class World:
         entry = await self.network.find(stream, record_id)
         return open_signed(entry.record, cls, self.domain, by=self.module.key).value if entry else None
 
+    async def latest_tick(self):
+        tail = await self.network.tail(channels.ALMANAC)
+        (entry,) = await self.network.fetch(channels.ALMANAC, after=tail - 1)
+        return open_signed(entry.record, AlmanacTick, self.domain, by=self.module.key)
+
     async def all(self, stream, cls):
-        found = await self.network.fetch(stream, limit=10_000)
-        return [open_signed(entry.record, cls, self.domain, by=self.module.key) for entry in found]
+        found, page = [], await self.network.fetch(stream)
+        while page:
+            found += [open_signed(entry.record, cls, self.domain, by=self.module.key) for entry in page]
+            page = await self.network.fetch(stream, after=page[-1].sequence)
+        return found
 
     async def grants(self, request=None):
         """Return the grants in order of award, of one request or of all."""
@@ -448,6 +464,8 @@ class World:
 def make():
     """The makers above, for tests: a module beside a test cannot be imported."""
     return SimpleNamespace(
+        elsewhere=Domain(UniqueId(bytes([7] * 32)), UniqueId(bytes([8] * 32))),
+        World=World,
         CrashError=CrashError,
         Fuse=Fuse,
         seed=seed,
@@ -471,13 +489,13 @@ def market_file(tmp_path, accounts) -> MarketFile:
     """The file of the market under test."""
     return MarketFile(
         coalition=CoalitionSettings(
-            name="bridge-β", seed=bytes(32), handshake=str(tmp_path / "handshake.cbor"), currency="USD"
+            name="bridge-β", seed=bytes(32), handshake=FilePath(str(tmp_path / "handshake.cbor")), currency="USD"
         ),
-        keys=KeySettings(signing="env:SIGNING", sealing="env:SEALING"),
+        keys=KeySettings(signing=SecretRef("env:SIGNING"), sealing=SecretRef("env:SEALING")),
         network=NetworkSettings(kind="memory"),
-        ledger=LedgerSettings(file=str(tmp_path / "market.db")),
+        ledger=LedgerSettings(file=FilePath(str(tmp_path / "market.db"))),
         almanac=AlmanacSettings(cadence_ms=1000),
-        fees=FeeSettings(requester_bps=100, provider_bps=200),
+        fees=FeeSettings(requester_bps=BasisPoints(100), provider_bps=BasisPoints(200)),
         limits=LimitSettings(accept_within_ticks=5, grace_ticks=5, card_max_age_ticks=500, open_requests=8),
         attestation=AttestationSettings(development=ALLOW_DEVELOPMENT),
         accounts=tuple(

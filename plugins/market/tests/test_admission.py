@@ -12,7 +12,7 @@ from compute_bridge.model.card import BootCertificate, CardVerdict, RosterEntry
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Tick
 from compute_bridge.wire.commitment import report_data
-from compute_bridge.wire.signing import Domain, fingerprint, open_self_signed, public_key, sign
+from compute_bridge.wire.signing import fingerprint, open_self_signed, public_key, sign
 
 pytestmark = pytest.mark.anyio
 
@@ -216,8 +216,8 @@ async def test_a_card_that_hides_its_development_quote_is_refused(world, seller)
     assert await refused(world, seller, development_attestation=False) is Reason.CARD_DEVELOPMENT
 
 
-async def test_a_card_of_another_coalition_is_refused(world, seller):
-    elsewhere = sign(await seller.card(), seller.boot, domain=Domain(bytes([7] * 32), bytes([8] * 32)))
+async def test_a_card_of_another_coalition_is_refused(world, seller, make):
+    elsewhere = sign(await seller.card(), seller.boot, domain=make.elsewhere)
     await world.network.append(channels.CARD_SUBMISSIONS, elsewhere.hash, elsewhere.raw)
     await world.settle_down()
     verdict = await world.find(channels.CARD_VERDICTS, elsewhere.hash, CardVerdict)

@@ -1,5 +1,7 @@
 """Killed at any moment and started again, the market has lost nothing and doubled nothing."""
 
+from typing import Any
+
 import pytest
 from attrs import define, field
 
@@ -8,6 +10,7 @@ from compute_bridge.model.control import ControlAction, LeaseControl
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.request import RequestVerdict
 from compute_bridge.model.settlement import SettlementStatement
+from compute_bridge.model.units import Milliseconds
 from compute_bridge.model.usage import Outcome
 from compute_bridge.wire.signing import public_key, sign
 
@@ -26,11 +29,11 @@ class Story:
     cheaper bridge and goes to the dearer, the third is granted to a bridge that never says a word about it.
     """
 
-    world: object
-    make: object
-    fuses: list = field(factory=list)
+    world: Any
+    make: Any
+    fuses: list[Any] = field(factory=list)
     crashes: int = 0
-    keys: dict = field(factory=dict)
+    keys: dict[bytes, Any] = field(factory=dict)
 
     async def play(self):
         await self.come_back()
@@ -82,7 +85,7 @@ class Story:
         return request.hash
 
     async def extend(self, grant):
-        control = LeaseControl(grant.id, grant.request_key, 1, ControlAction.EXTEND, HOUR, "")
+        control = LeaseControl(grant.id, grant.request_key, 1, ControlAction.EXTEND, Milliseconds(HOUR), "")
         signed = sign(control, self.keys[grant.request_id], domain=self.world.domain)
         await self.send(channels.CONTROL, grant.id + channels.number(1), signed.raw)
 

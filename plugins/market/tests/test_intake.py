@@ -6,11 +6,12 @@ import pytest
 from attrs import evolve
 
 from compute_bridge.model import channels
+from compute_bridge.model.ids import Fingerprint
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.request import ComputeRequest, RequestSubmission, RequestVerdict
 from compute_bridge.model.ticket import AdmittedRequest
 from compute_bridge.wire.sealing import seal
-from compute_bridge.wire.signing import Domain, open_self_signed, public_key, sign
+from compute_bridge.wire.signing import open_self_signed, public_key, sign
 from compute_bridge_market.intake import submission_context
 
 pytestmark = pytest.mark.anyio
@@ -132,10 +133,10 @@ async def test_a_request_that_its_key_did_not_sign_is_dropped(world, make):
     assert await drop(world, alice.sealed(forged)) == 1
 
 
-async def test_a_request_of_another_coalition_is_dropped(world):
+async def test_a_request_of_another_coalition_is_dropped(world, make):
     alice = world.requester("alice")
     request, key = alice.request()
-    elsewhere = sign(request.value, key, domain=Domain(bytes([7] * 32), bytes([8] * 32)))
+    elsewhere = sign(request.value, key, domain=make.elsewhere)
 
     assert await drop(world, alice.sealed(elsewhere)) == 1
 
@@ -145,7 +146,7 @@ async def test_a_submission_sealed_for_another_market_is_dropped(world):
     submission = sign(
         RequestSubmission(public_key(alice.account), alice.request()[0].raw), alice.account, domain=world.domain
     )
-    context = evolve(submission_context(world.module), subject=bytes([5] * 32))
+    context = evolve(submission_context(world.module), subject=Fingerprint(bytes([5] * 32)))
 
     assert await drop(world, seal(submission.raw, context)) == 1
 

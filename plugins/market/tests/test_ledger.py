@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compute_bridge.model.ids import Fingerprint, GrantId, ProviderId, PublicKey, UniqueId
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import EntryKind, SettlementKey, SettlementStatement
 from compute_bridge.model.units import charge, fee
@@ -14,8 +15,9 @@ from compute_bridge.ports.errors import SettlementError
 from compute_bridge_market import book, ledger
 from compute_bridge_market.charges import reservation
 
-GRANT, OTHER = bytes([1] * 32), bytes([2] * 32)
-ALICE, PROVIDER = bytes([3] * 32), bytes([4] * 32)
+GRANT, OTHER = GrantId(bytes([1] * 32)), GrantId(bytes([2] * 32))
+ALICE, PROVIDER = PublicKey(bytes([3] * 32)), ProviderId(bytes([4] * 32))
+NOTHING = UniqueId(bytes(32))
 
 
 @pytest.fixture
@@ -26,14 +28,15 @@ def db():
 
 def new_book():
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    book._create(connection, bytes(32))
+    book._create(connection, NOTHING)
     return connection
 
 
 def statement(amount=1000, requester=10, provider=20, *, grant=GRANT, sequence=0):
     key = SettlementKey(grant, EntryKind.CHARGE, sequence)
     reason = Reason.CHARGED if amount else Reason.NOTHING_DUE
-    return SettlementStatement(key, PROVIDER, bytes(32), reason, 1000, 1, amount, requester, provider, "USD")
+    given_ = {"rate": 1000, "billable_ms": 1, "charge": amount, "requester_fee": requester, "provider_fee": provider}
+    return SettlementStatement(key, PROVIDER, Fingerprint(NOTHING), reason, currency="USD", **given_)
 
 
 def test_an_entry_that_does_not_sum_to_zero_is_not_booked(db):
@@ -131,7 +134,7 @@ def test_a_reservation_covers_every_charge_that_can_follow(rate, duration, data,
 def test_the_books_always_sum_to_zero(steps):
     with closing(new_book()) as connection:
         for number, (account, amount, requester, provider) in enumerate(steps):
-            grant, payer = number.to_bytes(32, "big"), bytes([account]) * 32
+            grant, payer = GrantId(number.to_bytes(32, "big")), PublicKey(bytes([account]) * 32)
             ledger.reserve(connection, grant, 0, payer, amount)
             given_ = statement(amount, fee(amount, requester), fee(amount, provider), grant=grant)
             ledger.settle(connection, given_, payer)

@@ -1,5 +1,7 @@
 """The rule by itself: what it promises for every round."""
 
+from typing import Any
+
 import pytest
 from attrs import evolve, frozen
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from compute_bridge.api import Bidder, OpenRequest, Round
 from compute_bridge.model.bid import Bid, bid
 from compute_bridge.model.card import BootKeys, Custody, ProviderCard, QuoteBinding
 from compute_bridge.model.clearing import BandLoad, ClearingInputs, ProviderInput, RequestInput
-from compute_bridge.model.ids import digest
+from compute_bridge.model.ids import BandName, SealingKey, digest
 from compute_bridge.model.quote import Evidence
 from compute_bridge.model.rates import RateRow, RateTable, UnitNanos
 from compute_bridge.model.reason import Reason
@@ -19,18 +21,25 @@ from compute_bridge.model.resources import (
     CapacityBand,
     NetworkPolicy,
     Posture,
+    Region,
     Requirements,
     Resources,
     TdxNeed,
 )
+from compute_bridge.model.units import BasisPoints, Milliseconds, NanosPerHour, Tick
+from compute_bridge.testing.policies import ClearingRuleConformance
 from compute_bridge_market.matching import priority
 from compute_bridge_market.outcome_check import require_sound
 from compute_bridge_market.rule import LowestRate
 
 HOUR = 3_600_000
 BIG = Resources(64_000, 65_536, 1000, 8)
-KEYS = BootKeys(bytes(32), bytes(33))
-BINDING = QuoteBinding(KEYS, bytes(32), bytes(32), bytes(32), 1, bytes(32), "test")
+ZERO: Any = bytes(32)
+ONE: Any = 1
+KEYS = BootKeys(ZERO, SealingKey(bytes(33)))
+BINDING = QuoteBinding(KEYS, ZERO, ZERO, ZERO, ONE, ZERO, "test")
+EU = Region("eu")
+STD, OTHER = BandName("std"), BandName("other")
 EVERYWHERE = (NetworkPolicy.EGRESS, NetworkPolicy.ISOLATED)
 
 
@@ -55,15 +64,15 @@ def card(label, *rows, capabilities=None, bands=None, max_leases=10, currency="U
         or tuple(CapacityBand(band, Resources(1, 1), BIG, 10) for band in sorted({one.band for one in rows})),
         max_leases=max_leases,
         rates=RateTable(currency, tuple(sorted(rows, key=lambda one: one.key))),
-        rate_fingerprint=bytes(32),
-        organism=bytes(32),
+        rate_fingerprint=ZERO,
+        organism=ZERO,
         binding=BINDING,
         evidence=Evidence(b"q"),
-        pre_hash=bytes(32),
-        post_hash=bytes(32),
+        pre_hash=ZERO,
+        post_hash=ZERO,
         custody=Custody.OPERATOR_HELD,
         retirement=b"",
-        refreshed_at=1,
+        refreshed_at=ONE,
         development_attestation=False,
     )
 
@@ -73,17 +82,15 @@ def bidder(value, *, open_=0, **loads):
 
 
 def request(label, *, max_rate=10_000, excluded=(), **changes):
-    requirements = evolve(Requirements(Resources(1000, 1024), HOUR), **changes)
-    value = ComputeRequest(
-        bytes(32), requirements, max_rate, "USD", Preferences(), bytes(32), bytes(32), bytes(32), 1000
-    )
+    requirements = evolve(Requirements(Resources(1000, 1024), Milliseconds(HOUR)), **changes)
+    value = ComputeRequest(ZERO, requirements, max_rate, "USD", Preferences(), ZERO, ZERO, ZERO, Tick(1000))
     return OpenRequest(name(f"request {label}"), value, frozenset(excluded))
 
 
 def round_(requests, bidders, *, beacon=bytes(32), number=7):
     inputs = ClearingInputs(
         number,
-        1,
+        ONE,
         beacon,
         tuple(RequestInput(one.id, tuple(sorted(one.excluded))) for one in requests),
         tuple(
@@ -96,7 +103,7 @@ def round_(requests, bidders, *, beacon=bytes(32), number=7):
             for one in bidders
         ),
     )
-    return Round(inputs, tuple(requests), tuple(bidders), "USD", 0, 0, name("module"))
+    return Round(inputs, tuple(requests), tuple(bidders), "USD", BasisPoints(0), BasisPoints(0), name("module"))
 
 
 def clear(requests, bidders, **changes):
@@ -105,6 +112,12 @@ def clear(requests, bidders, **changes):
 
 def reasons(cleared, one):
     return {verdict.provider_id: verdict.reason for verdict in cleared.verdicts if verdict.request_id == one.id}
+
+
+class TestLowestRate(ClearingRuleConformance):
+    @pytest.fixture
+    def rule(self):
+        return LowestRate()
 
 
 def test_the_lowest_rate_wins():
@@ -122,16 +135,16 @@ def test_the_lowest_rate_wins():
         ({}, {"resources": Resources(65_000, 1024)}, Reason.SHAPE),
         ({}, {"tdx": TdxNeed.REQUIRED}, Reason.TDX_POSTURE),
         (
-            {"capabilities": (Capability("eu", Posture.NONE, BIG, (NetworkPolicy.ISOLATED,)),)},
+            {"capabilities": (Capability(EU, Posture.NONE, BIG, (NetworkPolicy.ISOLATED,)),)},
             {"network": NetworkPolicy.EGRESS},
             Reason.NETWORK_POLICY,
         ),
         (
-            {"bands": (CapacityBand("std", Resources(2000, 2048), BIG, 1),)},
+            {"bands": (CapacityBand(STD, Resources(2000, 2048), BIG, 1),)},
             {},
             Reason.OUT_OF_BAND,
         ),
-        ({"bands": (CapacityBand("other", Resources(1, 1), BIG, 1),)}, {}, Reason.NO_RATE),
+        ({"bands": (CapacityBand(OTHER, Resources(1, 1), BIG, 1),)}, {}, Reason.NO_RATE),
         ({"currency": "EUR"}, {}, Reason.NO_RATE),
         ({"max_leases": 0}, {}, Reason.NO_FREE_CAPACITY),
     ],
@@ -151,14 +164,14 @@ def test_a_bid_above_the_max_rate_loses_and_shows_its_rate():
 
 
 def test_a_rate_beyond_what_a_record_holds_is_no_bid():
-    monstrous = RateRow("eu", Posture.NONE, "std", UnitNanos(disk_gib=10**15))
+    monstrous = RateRow(EU, Posture.NONE, STD, UnitNanos(disk_gib=NanosPerHour(10**15)))
     one, value = (
         request("r", resources=Resources(1, 1, 2**24)),
         card(
             "p",
             monstrous,
-            capabilities=(Capability("eu", Posture.NONE, Resources(1, 1, 2**24), EVERYWHERE),),
-            bands=(CapacityBand("std", Resources(1, 1), Resources(1, 1, 2**24), 1),),
+            capabilities=(Capability(EU, Posture.NONE, Resources(1, 1, 2**24), EVERYWHERE),),
+            bands=(CapacityBand(STD, Resources(1, 1), Resources(1, 1, 2**24), 1),),
         ),
     )
     cleared = clear([one], [bidder(value)])
@@ -217,7 +230,7 @@ def test_what_is_open_takes_slots():
 
 
 def test_a_full_band_gives_way_to_the_next_dearer_one():
-    bands = (CapacityBand("a", Resources(1, 1), BIG, 1), CapacityBand("b", Resources(1, 1), BIG, 1))
+    bands = (CapacityBand(BandName("a"), Resources(1, 1), BIG, 1), CapacityBand(BandName("b"), Resources(1, 1), BIG, 1))
     value = card("p", row(1000, band="a"), row(2000, band="b"), bands=bands)
     requests = [request("a"), request("b"), request("c")]
     cleared = clear(requests, [bidder(value)])
@@ -239,7 +252,7 @@ REGIONS = st.sampled_from(["eu", "us"])
 POSTURES = st.sampled_from([Posture.NONE, Posture.TDX])
 RATES = st.integers(0, 5).map(lambda count: 1000 * count)
 BANDS = tuple(
-    CapacityBand(label, Resources(low, 1), Resources(high, 65_536), 1)
+    CapacityBand(BandName(label), Resources(low, 1), Resources(high, 65_536), 1)
     for label, low, high in [("a", 1, 2000), ("b", 1000, 64_000)]
 )
 

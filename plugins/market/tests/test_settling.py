@@ -6,9 +6,9 @@ from attrs import evolve
 from compute_bridge.model import channels
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import SettlementStatement
-from compute_bridge.model.units import charge, fee
+from compute_bridge.model.units import BasisPoints, Milliseconds, charge, fee
 from compute_bridge.model.usage import Outcome
-from compute_bridge.wire.signing import Domain, public_key, sign
+from compute_bridge.wire.signing import public_key, sign
 
 pytestmark = pytest.mark.anyio
 
@@ -33,10 +33,13 @@ def books(world, seller):
 async def test_the_charge_is_recomputed_from_grant_and_log(world, seller, grant):
     await seller.tell(grant, billable_ms=1_234_567, ended_at=2_000_000)
     statement = await world.statement(grant)
-    amount = charge(grant.rate, 1_234_567)
+    amount = charge(grant.rate, Milliseconds(1_234_567))
 
     assert (statement.reason, statement.billable_ms, statement.charge) == (Reason.CHARGED, 1_234_567, amount)
-    assert (statement.requester_fee, statement.provider_fee) == (fee(amount, 100), fee(amount, 200))
+    assert (statement.requester_fee, statement.provider_fee) == (
+        fee(amount, BasisPoints(100)),
+        fee(amount, BasisPoints(200)),
+    )
 
 
 async def test_the_books_follow_the_statement_and_sum_to_zero(world, seller, grant):
@@ -139,8 +142,8 @@ async def test_a_log_for_an_unknown_grant_is_dropped(world, seller, grant):
     await assert_unsettled(world, grant)
 
 
-async def test_a_log_of_another_coalition_is_dropped(world, seller, grant):
-    elsewhere = sign(seller.log(grant).value, seller.boot, domain=Domain(bytes([7] * 32), bytes([8] * 32)))
+async def test_a_log_of_another_coalition_is_dropped(world, seller, grant, make):
+    elsewhere = sign(seller.log(grant).value, seller.boot, domain=make.elsewhere)
     await world.network.append(channels.LOGS, grant.id, elsewhere.raw)
     await world.settle_down()
 
