@@ -1,10 +1,11 @@
 """What is installed, from metadata and bytes on disk: nothing here imports a plugin."""
 
+import csv
 import json
 from collections.abc import Iterator
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from attrs import field, frozen
@@ -101,11 +102,13 @@ def _is_editable(promise: Promise) -> bool:
 
 def _recorded_files(promise: Promise) -> Iterator[tuple[str, Path]]:
     distribution = _distribution(promise)
-    for file in distribution.files or ():
+    # Not Distribution.files: from Python 3.12 on that leaves out a file which is gone.
+    for name, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        file = PurePosixPath(name)
         is_metadata = file.parent.name.endswith(".dist-info") and file.name in _INSTALLER_FILES
         # What lies outside is a script that pip wrote, with the path of this machine's interpreter in it.
         if ".." not in file.parts and file.suffix not in _UNMEASURED_SUFFIXES and not is_metadata:
-            yield file.as_posix(), Path(str(distribution.locate_file(file)))
+            yield name, Path(str(distribution.locate_file(name)))
 
 
 def _package_files(promise: Promise) -> Iterator[tuple[str, Path]]:
