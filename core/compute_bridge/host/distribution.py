@@ -103,7 +103,8 @@ def _is_editable(promise: Promise) -> bool:
 def _recorded_files(promise: Promise) -> Iterator[tuple[str, Path]]:
     distribution = _distribution(promise)
     # Not Distribution.files: from Python 3.12 on that leaves out a file which is gone.
-    for name, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+    rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+    for name in (row[0] for row in rows if row):
         file = PurePosixPath(name)
         is_metadata = file.parent.name.endswith(".dist-info") and file.name in _INSTALLER_FILES
         # What lies outside is a script that pip wrote, with the path of this machine's interpreter in it.

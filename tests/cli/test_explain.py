@@ -1,0 +1,93 @@
+"""``compute-bridge explain``: the story of a lease, asked of the running bridge, laid out or as JSON."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compute_bridge.cli.exits import Exit
+from compute_bridge.cli.main import dispatch
+
+STORY = {
+    "grant_id": "ab" * 32,
+    "request_id": "cd" * 32,
+    "state": "ended",
+    "lines": [
+        {"at_ms": 1_767_225_600_000, "event": "granted", "reason": "won", "text": "round 7 awarded it"},
+        {"at_ms": 1_767_225_601_000, "event": "opened", "reason": "", "text": "the envelope opened"},
+    ],
+}
+FILE = """\
+[bridge]
+name = "north"
+state_dir = "state"
+root_key = "file:root.key"
+max_leases = 4
+[coalition]
+handshake = "beta.handshake"
+fingerprint = "{}"
+[network]
+kind = "memory"
+[attestation]
+source = "tsm"
+[rate]
+policy = "fixed"
+[routing]
+policy = "first-fit"
+[settlement]
+kind = "ledger"
+[[band]]
+name = "small"
+floor = {{ cpu_millis = 100, mem_mib = 64 }}
+ceiling = {{ cpu_millis = 4000, mem_mib = 8192 }}
+slots = 2
+[[backend]]
+name = "rack"
+kind = "baremetal"
+""".format("00" * 32)
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """Answer one question as a bridge would."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bridge.toml").write_text(FILE)
+    (tmp_path / "state").mkdir()
+    asked: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "state" / "control.sock"))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(json.dumps({"stories": [STORY]}).encode() + b"\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield asked
+        thread.join(5)
+
+
+def test_the_running_bridge_tells_the_story(running: list[bytes], capsys: pytest.CaptureFixture[str]):
+    assert dispatch(["explain", "abab"]) == Exit.OK
+    assert json.loads(running[0]) == {"ask": "explain", "id": "abab"}
+    assert capsys.readouterr().out.splitlines() == [
+        f"grant {'ab' * 32} of request {'cd' * 32}: ended",
+        "  2026-01-01 00:00:00  granted [won]  round 7 awarded it",
+        "  2026-01-01 00:00:01  opened  the envelope opened",
+    ]
+
+
+@pytest.mark.usefixtures("running")
+def test_the_story_is_json_for_who_asks(capsys: pytest.CaptureFixture[str]):
+    assert dispatch(["explain", "abab", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == [STORY]
+
+
+def test_an_id_must_be_given():
+    assert dispatch(["explain"]) == Exit.USAGE
