@@ -40,7 +40,7 @@ def test_init_writes_all_that_serving_needs(folder):
     handshake = codec.decode((folder / "handshake.cbor").read_bytes(), Handshake, max_bytes=100_000)
 
     assert handshake == opened.module.handshake
-    assert handshake.coalition.compute.content == fingerprint(handshake.compute)
+    assert getattr(handshake.coalition.compute, "content", b"") == fingerprint(handshake.compute)
 
 
 def test_init_keeps_its_keys_to_itself(folder):

@@ -5,10 +5,10 @@ from typing import Any
 from attrs import field, frozen
 
 from compute_bridge.model.boot import ALLOW_DEVELOPMENT, AnchorSettings, FilePath, SecretRef, about
-from compute_bridge.model.checks import label, octets, text, whole
+from compute_bridge.model.checks import each, label, octets, text, whole
 from compute_bridge.model.coalition import MAX_FEE
 from compute_bridge.model.ids import PublicKey
-from compute_bridge.model.quote import Measurements
+from compute_bridge.model.quote import MEASUREMENT_BYTES, RTMR_COUNT
 from compute_bridge.model.units import BasisPoints, Micros
 
 MAX_CREDIT = 2**62
@@ -116,6 +116,17 @@ class LimitSettings:
 
 
 @frozen(kw_only=True)
+class MeasurementSettings:
+    """``[[attestation.measurements]]``: a guest that a card may come from."""
+
+    mr_td: bytes = field(validator=octets(MEASUREMENT_BYTES), metadata=about("the guest's MRTD, 96 hex digits"))
+    rtmrs: tuple[bytes, ...] = field(
+        validator=each(octets(MEASUREMENT_BYTES), RTMR_COUNT, RTMR_COUNT),
+        metadata=about("RTMR0 to RTMR3, 96 hex digits each"),
+    )
+
+
+@frozen(kw_only=True)
 class AttestationSettings:
     """``[attestation]``: which quotes a card may bring."""
 
@@ -127,7 +138,7 @@ class AttestationSettings:
     rejected_advisories: tuple[str, ...] = field(
         default=(), metadata=about("advisories that must not be open on a platform")
     )
-    measurements: tuple[Measurements, ...] = field(
+    measurements: tuple[MeasurementSettings, ...] = field(
         default=(), metadata=about("the measurements that a card may come from; none listed means any")
     )
 

@@ -18,7 +18,7 @@ from compute_bridge_market.module import SEED_BYTES
 FILE = "market.toml"
 
 _TEMPLATE = """\
-# A market of compute-bridge. Every key is described in docs/coalition-operator/market-toml.md.
+# A market of compute-bridge. The page "The market's file" of its documentation describes every key.
 # Keys, currency, cadence, rule, fees, anchors and most limits stand in the handshake that participants hold:
 # with any of them changed it is another coalition.
 

@@ -17,7 +17,7 @@ from compute_bridge.model.coalition import (
     compute_module,
 )
 from compute_bridge.model.ids import Fingerprint, PublicKey, SealingKey, UniqueId, derive
-from compute_bridge.model.quote import INTEL_ANCHOR, QuotePolicy, TrustAnchor
+from compute_bridge.model.quote import INTEL_ANCHOR, Measurements, QuotePolicy, TrustAnchor
 from compute_bridge.model.ticket import ClauseKind, TicketClause, TicketValidator
 from compute_bridge.ports.errors import BootError, RecordError
 from compute_bridge.wire import codec
@@ -169,12 +169,13 @@ def _anchor_hashes(anchors: tuple[TrustAnchor, ...]) -> tuple[Fingerprint, ...]:
 
 
 def _policy(settings: AttestationSettings, anchors: tuple[TrustAnchor, ...]) -> QuotePolicy:
+    allowed = tuple(Measurements(one.mr_td, one.rtmrs) for one in settings.measurements)
     return QuotePolicy(
         anchors=(INTEL_ANCHOR, *anchors),
         allow_development=settings.allows_development,
         allowed_tcb_statuses=settings.tcb_statuses,
         rejected_advisories=settings.rejected_advisories,
-        allowed_measurements=settings.measurements or None,
+        allowed_measurements=allowed or None,
     )
 
 
