@@ -115,7 +115,10 @@ def _message(name: str, version: int, payload: bytes, domain: Domain) -> bytes:
 
 def _unwrap(raw: bytes, max_bytes: int) -> tuple[str, int, bytes, list[list[object]]]:
     match codec.load(raw, max_bytes=max_bytes + _OVERHEAD):
-        case [int(form), str(name), int(version), bytes(payload), list(marks)] if form == _FORMAT:
+        # Asked by type: True would pass for 1, and one record would have two spellings.
+        case [form, str(name), version, bytes(payload), list(marks)] if (
+            type(form) is int and form == _FORMAT and type(version) is int
+        ):
             if not 1 <= len(marks) <= _MAX_SIGNATURES:
                 raise SignatureError(f"{len(marks)} signatures; from 1 to {_MAX_SIGNATURES} are allowed")
             return name, version, payload, marks
