@@ -206,9 +206,9 @@ class Opening:
         :raises BootError: naming the step that failed.
         """
         with step("find, measure and import the plugins"):
-            self._load_plugins()
+            await anyio.to_thread.run_sync(self._load_plugins)
         with step("resolve the Compute module"):
-            handshake = self._handshake()
+            handshake = await anyio.to_thread.run_sync(self._handshake)
         with step("open the journal and make the keys of this boot"):
             identity = Identity.from_root_seed(self._root_seed(), market_domain(handshake))
             journal = await self._journal()
@@ -343,8 +343,10 @@ def read_handshake(path: Path, expected: bytes) -> Handshake:
     :raises BootError: if it cannot be read, is no handshake, or is another coalition's.
     """
     mend = "ask the coalition operator for its handshake file and fingerprint"
+    limit = kind_of(Handshake).max_bytes
     try:
-        handshake = codec.decode(path.read_bytes(), Handshake, max_bytes=kind_of(Handshake).max_bytes)
+        with path.open("rb") as file:
+            handshake = codec.decode(file.read(limit + 1), Handshake, max_bytes=limit)
     except (OSError, RecordError) as error:
         raise BootError(f"coalition.handshake {path}: {error}; {mend}") from error
     found = fingerprint(handshake.coalition)

@@ -117,7 +117,12 @@ class Coalition:
         market = Market(self.network, self.handshake)
         identity = Identity.from_root_seed(bytes([seed]) * 32, market.domain)
         journal = await stack.enter_async_context(
-            open_sqlite_journal(folder / "journal", self.clock, create=not (folder / "journal").exists())
+            open_sqlite_journal(
+                folder / "journal",
+                self.clock,
+                create=not (folder / "journal").exists(),
+                max_bytes=settings.pop("journal_bytes", None),
+            )
         )
         current, boots = await boot_keys(journal, identity)
         backend = await stack.enter_async_context(self.cloud.open())

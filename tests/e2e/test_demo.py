@@ -64,7 +64,8 @@ def played(stage: Path) -> Played:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "TMPDIR": str(folder)}
+    """Return an environment in which everything but the installation itself lies in ``folder``."""
+    return {**os.environ, "TMPDIR": str(folder), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def living(folder: Path) -> list[str]:

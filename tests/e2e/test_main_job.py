@@ -14,6 +14,7 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds, charge
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.clock import poll
+from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -33,6 +34,17 @@ async def settled(market, grant):
 
 async def balance_is(bridge, owed):
     return True if await bridge.parts.settlement.balance() == owed else None
+
+
+async def fill(journal) -> None:
+    for size in (4000, 100, 0):
+        with pytest.raises(JournalUnwritableError):
+            while True:
+                await journal.record(EventDraft("filler", body=bytes(size)))
+
+
+async def are_gone(cloud):
+    return True if not await cloud.running() else None
 
 
 async def are_running(cloud, count):
@@ -172,6 +184,40 @@ async def test_a_bridge_killed_while_a_lease_runs_takes_it_back_at_its_next_star
         assert (Outcome.SERVED, Reason.RELEASED, 2) == (log.outcome, log.reason, log.epoch)
         assert 1 == replies
         assert frozenset() == await coalition.cloud.running()
+
+
+async def test_a_lease_taken_back_still_ends_at_its_own_end(open_coalition) -> None:
+    async with open_coalition() as coalition:
+        requester = coalition.requester()
+        async with coalition.bridge("one"):
+            handle = await requester.submit(coalition.manifest(duration_ms=150_000), MAX_RATE, SSH_KEY)
+            access = await requester.serve_until_receipt(handle)
+            await coalition.clock.sleep_ms(50_000)
+        async with coalition.bridge("one"):
+            await await_log(requester.market, access.grant.value)
+        (machine,) = coalition.cloud.account.machines.values()
+
+        assert 150_000 <= machine.ended_ms - machine.started_ms < 200_000
+
+
+async def test_a_full_disk_stops_new_grants_and_no_termination(open_coalition) -> None:
+    async with open_coalition() as coalition:
+        requester = coalition.requester()
+        async with coalition.bridge("one", journal_bytes=200_000) as bridge:
+            handle = await requester.submit(
+                coalition.manifest(duration_ms=3_600_000), MAX_RATE, SSH_KEY, open_ms=Milliseconds(600_000)
+            )
+            access = await requester.serve_until_receipt(handle)
+            await fill(bridge.parts.journal)
+            await requester.control(handle, ControlAction.RELEASE)
+            with anyio.fail_after(20):
+                await poll(coalition.clock, 1000, lambda: are_gone(coalition.cloud))
+            unlogged = await coalition.network.find(channels.LOGS, access.grant.value.id)
+        async with coalition.bridge("one"):
+            log = (await await_log(requester.market, access.grant.value)).value
+
+        assert unlogged is None
+        assert Outcome.SERVED is log.outcome
 
 
 async def test_a_bridge_stopped_in_the_middle_of_a_create_makes_no_second_machine(open_coalition) -> None:

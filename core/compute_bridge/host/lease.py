@@ -41,7 +41,7 @@ from compute_bridge.model.units import Milliseconds, UtcMs, charge
 from compute_bridge.model.usage import ComputeLog, Outcome, UsageMetrics
 from compute_bridge.ports.backend import Offer, Order
 from compute_bridge.ports.errors import ComputeBridgeError, EnvelopeError
-from compute_bridge.ports.journal import EventDraft
+from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 from compute_bridge.wire import codec
 from compute_bridge.wire.signing import Domain, Signed, sign
 
@@ -70,6 +70,7 @@ class Lease:
     secrets: BootSecrets = field(repr=False)
     facts: LeaseFacts
     running: RunningLease | None = field(default=None, init=False)
+    _is_new: bool = field(default=False, init=False)
 
     @property
     def id(self) -> GrantId:
@@ -136,6 +137,7 @@ class Lease:
         except PlacementError as error:
             await self._record(Routed(error.lines))
             raise LeaseRefusedError(error.reason, str(error)[:500], outcome=_outcome(error)) from error
+        self._is_new = True
         running = Running(placement.instance, placement.order.offer.backend)
         await self._record_all(
             draft(self.id, Routed(placement.lines)),
@@ -215,15 +217,29 @@ class Lease:
         ending = self.facts.get(Ending)
         if ending is not None:
             return ending.reason
-        self.running = RunningLease(self.tools, running, self.duration_ms, record=self._record)
-        reason = await self.running.until_end()
-        await self._record(Ending(reason), state=LeaseState.ENDING)
+        reason = await self._running(running).until_end()
+        try:
+            await self._record(Ending(reason), state=LeaseState.ENDING)
+        except JournalUnwritableError as error:
+            # The duty to terminate has stood in the journal since before the machine was made.
+            logger.error("lease %s: ending it all the same: %s", self._name, error)  # noqa: TRY400
         return reason
 
     async def _end(self, running: Running, reason: Reason) -> None:
-        lease = self.running or RunningLease(self.tools, running, self.duration_ms, record=self._record)
-        ended = await lease.end(reason, self.facts)
+        ended = await self._running(running).end(reason, self.facts)
+        if self.facts.state is not LeaseState.ENDING:
+            await self._record(Ending(reason), state=LeaseState.ENDING)
         await self._record(ended, state=LeaseState.ENDED)
+
+    def _running(self, running: Running) -> RunningLease:
+        """Return the running part, one for the life of this process, so that its clock runs on."""
+        if self.running is None:
+            already = 0 if self._is_new else self.tools.clock.utc_ms() - running.instance.started_at
+            already_ms = Milliseconds(max(0, min(already, self.duration_ms)))
+            self.running = RunningLease(
+                self.tools, running, self.duration_ms, record=self._record, already_ms=already_ms
+            )
+        return self.running
 
     async def refuse(self, refusal: LeaseRefusedError) -> None:
         """End the lease without a machine: nothing started, nothing billable."""

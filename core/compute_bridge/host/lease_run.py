@@ -16,6 +16,7 @@ from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import Figure, Outcome, UsageMetrics, UsageSource
 from compute_bridge.ports.backend import Backend, ExitCause, InstanceExit, SupportsExtend
 from compute_bridge.ports.errors import BackendError
+from compute_bridge.ports.journal import JournalUnwritableError
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +99,8 @@ class RunningLease:
             await self.tools.clock.sleep_ms(1000 * self.tools.settings.meter_every_s)
             try:
                 await self.record(Metered(await self._backend.usage(self.running.instance.id)))
-            except BackendError as error:
-                logger.info("lease %s: no usage just now: %s", self._name, error)
+            except (BackendError, JournalUnwritableError) as error:
+                logger.info("lease %s: no checkpoint of usage just now: %s", self._name, error)
 
     async def _keep_deadline(self) -> None:
         while (left := self.duration_ms - self._elapsed()) > 0:

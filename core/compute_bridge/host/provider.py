@@ -33,6 +33,7 @@ from compute_bridge.model.ids import GrantId, PublicKey, short
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.errors import BackendError, JournalError, NetworkError, SettlementError
+from compute_bridge.ports.journal import EventDraft, JournalEvent, JournalUnwritableError
 from compute_bridge.wire.signing import Signed, open_signed
 
 logger = logging.getLogger(__name__)
@@ -99,8 +100,17 @@ class Provider:
         except NotAdmittedError as error:
             refusal = LeaseRefusedError(error.reason, error.detail)
         granted = draft(grant.value.id, Granted(grant.raw, secrets.nonce), state=LeaseState.GRANTED)
-        facts = LeaseFacts.fold(grant.value.id, await self.tools.journal.record(granted))
+        facts = LeaseFacts.fold(grant.value.id, await self._record(granted))
         return Lease(self.tools, grant, secrets, facts), refusal
+
+    async def _record(self, granted: EventDraft) -> tuple[JournalEvent, ...]:
+        while True:
+            try:
+                return await self.tools.journal.record(granted)
+            except JournalUnwritableError as error:
+                # A grant that stands nowhere was never taken on; the market sees that in its own time.
+                logger.error("no grant is taken on: %s", error)  # noqa: TRY400 - the message says it all
+            await self.tools.clock.sleep_ms(RETRY_MS)
 
     async def _check(self, grant: Signed[ComputeGrant]) -> BootSecrets:
         if self.draining or self.retired:
@@ -146,7 +156,7 @@ class Provider:
                     await lease.refuse(refusal)
                     refusal = None
                 await lease.serve()
-            except (BackendError, NetworkError, SettlementError) as error:
+            except (BackendError, NetworkError, SettlementError, JournalUnwritableError) as error:
                 logger.warning("lease %s: again in %d ms: %s", short(lease.id), RETRY_MS, error)
             except Exception:
                 # The named supervisor: a fault in one lease is told and tried again, never spread.
