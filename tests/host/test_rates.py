@@ -1,13 +1,11 @@
 from itertools import product
 from typing import Any
 
-import anyio
 import pytest
 from attrs import asdict, astuple, evolve
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.host.floor import Shortfall, covers, shortfall
 from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.host.rates import CostFloorError, RateBook, ask, check_grant_floor, enforce
@@ -37,9 +35,7 @@ from compute_bridge.model.resources import (
 )
 from compute_bridge.model.units import HOUR_MS, BasisPoints, MicrosPerHour, Milliseconds, Tick, UtcMs
 from compute_bridge.ports.backend import Offer
-from compute_bridge.ports.clock import poll
 from compute_bridge.ports.strategy import RatePolicy, RateQuestion
-from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.wire.signing import fingerprint
 
 ISOLATED = (NetworkPolicy.ISOLATED,)
@@ -399,37 +395,6 @@ async def test_what_the_policy_asked_for_is_kept_whatever_became_of_it():
     await rates.update(question(offer()))
 
     assert (LOW, ()) == (rates.asked, rates.rates.table.rows)
-
-
-@pytest.mark.anyio
-async def test_the_book_is_kept_at_intervals_and_when_nudged():
-    clock, changes = VirtualClock(), []
-    rates = book(HIGH, HIGH, LOW, ValueError("bad day"), HIGH)
-    policy: Any = rates._policy
-
-    async def until(asked):
-        await poll(SystemClock(), 1, lambda: is_asked(asked))
-
-    async def is_asked(times):
-        return True if len(policy.asked) >= times else None
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(
-            lambda: rates.keep(
-                lambda: question(offer()), clock=clock, every_ms=1000, changed=lambda: changes.append(len(policy.asked))
-            )
-        )
-        await until(1)
-        await clock.advance(1000)
-        await until(2)
-        for asked in (3, 4, 5):
-            await anyio.wait_all_tasks_blocked()
-            rates.nudge()
-            await until(asked)
-        await anyio.wait_all_tasks_blocked()
-        tasks.cancel_scope.cancel()
-
-    assert [1, 3, 5] == changes
 
 
 # --- a grant at admission -------------------------------------------------------------------------

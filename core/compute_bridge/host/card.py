@@ -22,7 +22,7 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import Capability, CapacityBand
 from compute_bridge.model.units import Tick
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import AdmissionError, MarketError, NetworkError, RecordError
+from compute_bridge.ports.errors import AdmissionError, ComputeBridgeError, MarketError, RecordError
 from compute_bridge.ports.network import Network
 from compute_bridge.wire import codec
 from compute_bridge.wire.signing import Domain, Signed, fingerprint, open_signed, sign
@@ -60,7 +60,17 @@ class Holding:
 
 
 def fold_card(facts: BootFacts, holding: Holding, *, version: int, tick: Tick) -> ProviderCard:
-    """Return the card of ``version`` that says all this as of ``tick``."""
+    """Return the card of ``version`` that says all this as of ``tick``.
+
+    :raises MarketError: if it is more than a card can say.
+    """
+    try:
+        return _folded(facts, holding, version, tick)
+    except ValueError as error:
+        raise MarketError(f"our card cannot be made: {error}; offer less, or from several bridges") from error
+
+
+def _folded(facts: BootFacts, holding: Holding, version: int, tick: Tick) -> ProviderCard:
     certificate = facts.certificate.value
     return ProviderCard(
         provider_id=certificate.provider_id,
@@ -186,7 +196,8 @@ class CardPublisher:
             except AdmissionError as error:
                 failures += 1
                 logger.error("the market refuses our card: %s", error)  # noqa: TRY400 - the message says it all
-            except (MarketError, NetworkError) as error:
+            except ComputeBridgeError as error:
+                # Also a quote that is not to be had now: open leases go on without a new card.
                 failures += 1
                 logger.warning("our card is not published, trying again: %s", error)
             await self._nudge.wait(self._clock, every_ms << min(failures, _RAREST))

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import anyio.to_thread
 from attrs import evolve, frozen
@@ -10,7 +10,6 @@ from attrs import evolve, frozen
 from compute_bridge.host.floor import CostFloorError as CostFloorError
 from compute_bridge.host.floor import Shortfall, shortfall
 from compute_bridge.host.floor import check_grant_floor as check_grant_floor
-from compute_bridge.host.nudge import Nudge
 from compute_bridge.host.plugin_call import PluginResultError, policy_call
 from compute_bridge.model.boot import BelowCost
 from compute_bridge.model.ids import Fingerprint
@@ -19,7 +18,6 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import CapacityBand
 from compute_bridge.model.units import BasisPoints
 from compute_bridge.ports.backend import Offer
-from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.strategy import RatePolicy, RateQuestion
 from compute_bridge.wire.signing import fingerprint
 
@@ -100,7 +98,6 @@ class RateBook:
         self._below_cost = below_cost
         self._asked = RateTable(currency, ())
         self._rates = EnforcedRates(self._asked, Fingerprint(fingerprint(self._asked)), ())
-        self._nudge = Nudge()
 
     @property
     def rates(self) -> EnforcedRates:
@@ -122,24 +119,6 @@ class RateBook:
         # A catalogue of offers takes longer than the event loop may stand still.
         await anyio.to_thread.run_sync(self._update, question)
         return self._rates.fingerprint != before
-
-    async def keep(
-        self, question: Callable[[], RateQuestion], *, clock: Clock, every_ms: int, changed: Callable[[], None]
-    ) -> None:
-        """Update every ``every_ms`` and whenever nudged, for ever; call ``changed`` when the table did."""
-        while True:
-            before = self._rates.fingerprint
-            try:
-                await self.update(question())
-            except PluginResultError as error:
-                logger.error("no new rates: %s", error)  # noqa: TRY400 - the message says it all
-            if self._rates.fingerprint != before:
-                changed()
-            await self._nudge.wait(clock, every_ms)
-
-    def nudge(self) -> None:
-        """Let :meth:`keep` update now: offers or the market have changed."""
-        self._nudge.nudge()
 
     def _update(self, question: RateQuestion) -> None:
         try:
