@@ -104,7 +104,7 @@ class RackMachine:
     port: int = field(default=22, validator=whole(1, 65535), metadata=about("the SSH server's port"))
     user: str = field(
         default="root",
-        validator=_like(r"[a-z_][a-z0-9_-]{0,31}", "a login name"),
+        validator=_like(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", "a login name"),
         metadata=about("who logs in; the driver podman needs root"),
     )
     host_key: str = field(

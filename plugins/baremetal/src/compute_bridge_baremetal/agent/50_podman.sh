@@ -67,6 +67,8 @@ podman_start() {
     say podman "$req_podman $(podman_runtime | tr '\n' ' ')" >>"$1/record"
     name=$(container "$1")
     write_guest_files "$1" /run/compute-bridge 22 '' || return 1
+    # sshd reads the requester's key as the user who logs in.
+    chmod 755 "$1/guest" && chmod 644 "$1/guest/authorized_keys" || return 1
     chown -R "$req_uid_base:$req_uid_base" "$1/guest" || return 1
     podman_bridge "$1" "$name" || return 1
     pod "$1" create --name "$name" $(podman_network "$name") $(podman_limits) $(podman_labels) \
