@@ -192,16 +192,42 @@ async def test_leaders_with_books_of_their_own_come_to_the_same_balances(world, 
     assert len(await world.all(channels.SETTLEMENTS, SettlementStatement)) == 3
 
 
-async def test_one_book_that_two_leaders_share_counts_each_entry_once(world, rival):
+@pytest.fixture
+async def twin(world, rival):
+    """Another process that serves the same market with the same book."""
     await rival.stop()
     await rival.start(book="market.db")
+    return rival
+
+
+async def test_one_book_that_two_leaders_share_counts_each_entry_once(world, twin):
     provider = await world.provider("p").sell()
     request = await world.requester("alice").ask()
     await world.tick()
-    await rival.market.tick()
-    await rival.settle_down()
+    await twin.market.tick()
+    await twin.settle_down()
     await provider.tell(await world.grant(request))
-    await rival.settle_down()
+    await twin.settle_down()
 
     assert (await world.balances())["fees"] == -30
-    assert await world.balances() == await rival.balances()
+    assert await world.balances() == await twin.balances()
+
+
+async def test_leaders_that_share_a_book_link_each_record_to_the_one_before(world, twin):
+    await world.provider("p").sell()
+    for leader in (world, twin, twin, world):
+        await world.requester("alice").ask()
+        await leader.market.tick()
+        await leader.market.tick()
+    records = await world.records()
+
+    assert [record.value.round for record in records] == [1, 2, 3, 4]
+    assert [record.value.previous for record in records[1:]] == [record.hash for record in records[:-1]]
+
+
+async def test_leaders_that_share_a_book_know_each_others_cards(world, twin):
+    provider = await world.provider("p").sell()
+    request = await world.requester("alice").ask()
+    await twin.market.tick()
+
+    assert (await world.grant(request)).provider_id == provider.id

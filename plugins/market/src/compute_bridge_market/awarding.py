@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
-from attrs import define, field
+from attrs import define
 
 from compute_bridge.model import channels
 from compute_bridge.model.card import ProviderCard
@@ -16,7 +16,6 @@ from compute_bridge.ports.errors import MarketError, RecordConflictError
 from compute_bridge.ports.network import Entry
 from compute_bridge.wire.signing import Signed
 from compute_bridge_market import ledger
-from compute_bridge_market.almanac import last_own
 from compute_bridge_market.book import Book, Effects
 from compute_bridge_market.charges import reservation, ticks_of
 from compute_bridge_market.module import Module
@@ -34,16 +33,11 @@ class NotYetError(MarketError):
 
 @define
 class Awarding:
-    """Projects each clearing record, once and in order; ``latest`` is the last one projected."""
+    """Projects each clearing record, once and in order."""
 
     publisher: Publisher
     book: Book
     roster: Roster
-    latest: Signed[ClearingRecord] | None = field(default=None, init=False)
-
-    async def load(self) -> None:
-        """Read the last clearing record."""
-        self.latest = await last_own(self.publisher, channels.CLEARING, ClearingRecord)
 
     async def take(self, entry: Entry) -> Effects:
         """Publish the grants of a record, and return what they change in the book.
@@ -56,7 +50,6 @@ class Awarding:
         await self._publish([self.publisher.sign(one.grant) for one in awarded])
         for one in awarded:
             logger.info("round %d: grant %s", record.value.round, one.grant.id.hex()[:12])
-        self.latest = record
         return partial(book_awards, awarded=awarded)
 
     async def _awarded(self, record: ClearingRecord, award: Award) -> Awarded:

@@ -81,8 +81,7 @@ class Market:
             await self.almanac.catch_up()
             await self.roster.load()
             await self.roster.read_claims()
-            await self.awarding.load()
-            self.rounds.begin_term()
+            await self.rounds.begin_term()
             # Each stream to its end before the next: a book made anew meets its past in the order of its causes.
             ends = {stream: await self.publisher.network.tail(stream) for stream in reversed(self.streams)}
             for stream, take in self.streams.items():
@@ -97,6 +96,7 @@ class Market:
             positions = await self.book.positions()
             batches = {stream: await self._read(stream, positions) for stream in reversed(self.streams)}
             if batches[channels.LOGS]:
+                await self.roster.load()
                 await self.roster.read_claims()
             taken = False
             for stream, take in self.streams.items():
@@ -159,7 +159,6 @@ def make_market(
     publisher = Publisher(network, module)
     roster = Roster(publisher, book)
     almanac = Almanac(publisher, clock, draw)
-    awarding = Awarding(publisher, book, roster)
     return Market(
         publisher=publisher,
         book=book,
@@ -167,8 +166,8 @@ def make_market(
         almanac=almanac,
         admission=Admission(publisher, roster, almanac, verifier, clock),
         intake=Intake(publisher, book, almanac),
-        awarding=awarding,
+        awarding=Awarding(publisher, book, roster),
         controls=Controls(publisher, book, almanac),
         settling=Settling(publisher, book, roster),
-        rounds=Rounds(publisher, book, roster, awarding),
+        rounds=Rounds(publisher, book, roster),
     )

@@ -37,9 +37,10 @@ class Roster:
     _seen: dict[ProviderId, bytes] = field(factory=dict, init=False)
 
     async def load(self) -> None:
-        """Read the current cards that the book names, and every boot key it knows."""
-        self._keys.update(await self.book.run(signing_keys))
-        for card_hash in await self.book.run(current_cards):
+        """Take in the cards and boot keys that the book knows and this process does not yet."""
+        cards, keys = await self.book.run(lambda db: (current_cards(db), signing_keys(db)))
+        self._keys.update(keys)
+        for card_hash in set(cards) - {one.hash for one in self.current.values()}:
             self.note(await self.card(card_hash))
 
     async def card(self, card_hash: Fingerprint) -> Admitted:

@@ -11,7 +11,7 @@ from compute_bridge.model.almanac import AlmanacTick
 from compute_bridge.model.clearing import ClearingRecord
 from compute_bridge.ports.errors import RecordConflictError, TailMovedError
 from compute_bridge.wire.signing import Signed
-from compute_bridge_market.awarding import Awarding
+from compute_bridge_market.almanac import last_own
 from compute_bridge_market.book import Book
 from compute_bridge_market.drafting import Draft, draft_round
 from compute_bridge_market.module import Module
@@ -33,12 +33,11 @@ class Rounds:
     publisher: Publisher
     book: Book
     roster: Roster
-    awarding: Awarding
     term: int = field(default=1, init=False)
 
-    def begin_term(self) -> None:
+    async def begin_term(self) -> None:
         """Take the term after the last one that committed a round."""
-        latest = self.awarding.latest
+        latest = await self._latest()
         self.term = latest.value.term + 1 if latest else 1
 
     async def hold(self, tick: Signed[AlmanacTick]) -> bool:
@@ -51,6 +50,8 @@ class Rounds:
         tail = await self.publisher.network.tail(channels.CLEARING)
         if tick.value.tick < 2 or await self.book.position(channels.CLEARING) != tail:
             return False
+        # From the book and the network, not from memory: another leader may have filled both.
+        await self.roster.load()
         view = await self.book.run(partial(select, module=self._module, roster=self.roster, tick=tick))
         if not view.requests:
             return False
@@ -63,7 +64,9 @@ class Rounds:
         return False
 
     async def _commit(self, view: View, tail: int) -> bool:
-        latest = self.awarding.latest
+        latest = await self._latest()
+        if latest is not None and latest.value.closed_at >= view.closed_at:
+            return False
         first = latest.value.round + 1 if latest else 1
         for number in range(first, first + _TRIES):
             draft = await anyio.to_thread.run_sync(
@@ -87,6 +90,9 @@ class Rounds:
         chunks = [(number + channels.number(chunk.index), sign(chunk).raw) for chunk in draft.chunks]
         await self.publisher.append_all(channels.VERDICTS, chunks)
         await network.append(channels.CLEARING, number, sign(draft.record).raw, expect_last=tail)
+
+    async def _latest(self) -> Signed[ClearingRecord] | None:
+        return await last_own(self.publisher, channels.CLEARING, ClearingRecord)
 
     @property
     def _module(self) -> Module:
