@@ -269,6 +269,13 @@ async def test_the_lines_begin_with_the_reason_code_and_a_space():
     assert ("routed rack/rack-1: costs 100 micros/h, cleared at 1000",) == placement.lines
 
 
+async def test_a_grant_in_another_currency_finds_no_offer():
+    error = await Rig(Scripted("rack")).refused(grant=evolve(GRANT, currency="USD"))
+
+    assert Reason.ABOVE_CLEARED_RATE == error.reason
+    assert "costs EUR, the grant pays USD" in error.lines[0]
+
+
 async def test_a_route_sees_at_most_64_candidates_at_once_and_all_in_the_end():
     rack = Scripted("rack", tuple(offer(f"o{at:03}") for at in range(70)), provision=[NoCapacityError("full")] * 69)
     seen = []
@@ -393,7 +400,10 @@ async def test_an_offer_above_the_cleared_rate_is_not_used():
     error = await Rig(Scripted("rack", (offer("dear", micros=1001), offer("dearer", micros=2000)))).refused()
 
     assert Reason.ABOVE_CLEARED_RATE == error.reason
-    assert ("above-cleared-rate rack/dear: costs 1001 micros/h, the grant clears 1000",) == error.lines
+    assert 1 == len(error.lines)
+    assert error.lines[0].startswith(
+        "above-cleared-rate rack/dear: backend rack: offer dear costs 1001 micros/h, the grant clears 1000"
+    )
 
 
 async def test_the_markets_fee_is_taken_off_before_the_cost_is_compared():

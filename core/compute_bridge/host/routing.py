@@ -9,8 +9,11 @@ from attrs import Factory, define, field, frozen
 from compute_bridge.host.attempt import Attempt, AttemptLimits
 from compute_bridge.host.bench import Bench
 from compute_bridge.host.fleet import Fleet
-from compute_bridge.host.floor import covers
+from compute_bridge.host.floor import CostFloorError, check_grant_floor, covers
 from compute_bridge.host.offer_index import OfferVerdict, RouteQuestion
+from compute_bridge.host.placement import Placement as Placement
+from compute_bridge.host.placement import PlacementError as PlacementError
+from compute_bridge.host.placement import RouteStep as RouteStep
 from compute_bridge.host.plugin_call import PluginResultError, policy_call, reason_of
 from compute_bridge.model.boot import BelowCost
 from compute_bridge.model.grant import ComputeGrant
@@ -18,11 +21,10 @@ from compute_bridge.model.ids import BackendName, OfferId
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import BasisPoints
-from compute_bridge.ports.backend import Instance, Offer, Order
+from compute_bridge.ports.backend import Offer, Order
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import (
     BackendError,
-    ComputeBridgeError,
     NoCapacityError,
     QuotaError,
     Scope,
@@ -40,54 +42,6 @@ MAX_CANDIDATES = 64
 OrderFor = Callable[[Offer, int], Order]
 Intend = Callable[[Order, int], Awaitable[None]]
 Failed = Callable[[Order, Reason, str], Awaitable[None]]
-
-
-@frozen
-class RouteStep:
-    """One offer considered and what came of it; ``offer_id`` is empty where a whole backend is meant."""
-
-    backend: BackendName
-    offer_id: str
-    reason: Reason
-    detail: str
-
-    @property
-    def line(self) -> str:
-        """The step for people: the reason code, a space, and the rest."""
-        where = f"{self.backend}/{self.offer_id}" if self.offer_id else self.backend
-        return f"{self.reason} {where}: {' '.join(self.detail.split())[:300]}"
-
-
-@frozen
-class Placement:
-    """A grant placed: the machine, the order it was made by, and every step on the way."""
-
-    instance: Instance
-    order: Order
-    steps: tuple[RouteStep, ...]
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The steps for people, in order."""
-        return tuple(step.line for step in self.steps)
-
-
-class PlacementError(ComputeBridgeError):
-    """No offer took the grant and nothing is left behind; refuse it with ``reason``.
-
-    ``attempts`` counts the orders that were made and failed.
-    """
-
-    def __init__(self, message: str, *, reason: Reason, steps: Sequence[RouteStep], attempts: int) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.steps = tuple(steps)
-        self.attempts = attempts
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The steps for people, in order."""
-        return tuple(step.line for step in self.steps)
 
 
 @frozen
@@ -225,8 +179,7 @@ class _Route:
         for candidate in self.router.fleet.candidates(self.question, preference):
             if (candidate.offer.backend, candidate.offer.id) in self._tried:
                 continue
-            if not self._is_affordable(candidate):
-                self._pass_over(candidate)
+            if not self._is_affordable(candidate.offer):
                 if preference is Preference.CHEAPEST:
                     break
                 continue
@@ -235,17 +188,17 @@ class _Route:
                 break
         return drawn
 
-    def _is_affordable(self, candidate: Candidate) -> bool:
+    def _is_affordable(self, offer: Offer) -> bool:
         if self.router.below_cost is BelowCost.ALLOW:
             return True
-        return covers(self.grant.rate, candidate.hourly_cost, self.router.provider_fee)
-
-    def _pass_over(self, candidate: Candidate) -> None:
-        offer, cost = candidate.offer, candidate.hourly_cost
-        detail = f"costs {cost} micros/h, the grant clears {self.grant.rate}"
-        step = RouteStep(offer.backend, offer.id, Reason.ABOVE_CLEARED_RATE, detail)
-        # A backend's cheapest tells it all; the others cost more.
-        self._passed_over.setdefault(offer.backend, step)
+        try:
+            check_grant_floor(self.grant, offer, provider_fee=self.router.provider_fee)
+        except CostFloorError as error:
+            step = RouteStep(offer.backend, offer.id, Reason.ABOVE_CLEARED_RATE, str(error))
+            # A backend's cheapest tells it all; the others cost more.
+            self._passed_over.setdefault(offer.backend, step)
+            return False
+        return True
 
     # --- attempts -------------------------------------------------------------------------------
 

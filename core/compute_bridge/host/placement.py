@@ -1,0 +1,58 @@
+"""What routing a grant came to: a machine or a refusal, and every step on the way to it."""
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from compute_bridge.model.ids import BackendName
+from compute_bridge.model.reason import Reason
+from compute_bridge.ports.backend import Instance, Order
+from compute_bridge.ports.errors import ComputeBridgeError
+
+
+@frozen
+class RouteStep:
+    """One offer considered and what came of it; ``offer_id`` is empty where a whole backend is meant."""
+
+    backend: BackendName
+    offer_id: str
+    reason: Reason
+    detail: str
+
+    @property
+    def line(self) -> str:
+        """The step for people: the reason code, a space, and the rest."""
+        where = f"{self.backend}/{self.offer_id}" if self.offer_id else self.backend
+        return f"{self.reason} {where}: {' '.join(self.detail.split())[:300]}"
+
+
+@frozen
+class Placement:
+    """A grant placed: the machine, the order it was made by, and every step on the way."""
+
+    instance: Instance
+    order: Order
+    steps: tuple[RouteStep, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The steps for people, in order."""
+        return tuple(step.line for step in self.steps)
+
+
+class PlacementError(ComputeBridgeError):
+    """No offer took the grant and nothing is left behind; refuse it with ``reason``.
+
+    ``attempts`` counts the orders that were made and failed.
+    """
+
+    def __init__(self, message: str, *, reason: Reason, steps: Sequence[RouteStep], attempts: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.steps = tuple(steps)
+        self.attempts = attempts
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The steps for people, in order."""
+        return tuple(step.line for step in self.steps)
