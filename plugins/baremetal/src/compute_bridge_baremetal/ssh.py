@@ -23,6 +23,15 @@ _CLOSE_S = 2
 # OpenSSH's MaxSessions is 10 for each connection, unless its operator says otherwise.
 _SESSIONS = 8
 _REPLY_BYTES = 8 << 20
+# Each algorithm, and the type of key that it is for.
+_HOST_KEY_ALGORITHMS = {
+    "ssh-ed25519": "ssh-ed25519",
+    "ecdsa-sha2-nistp256": "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384": "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521": "ecdsa-sha2-nistp521",
+    "rsa-sha2-512": "ssh-rsa",
+    "rsa-sha2-256": "ssh-rsa",
+}
 
 
 # --- rack hosts -------------------------------------------------------------------------------
@@ -141,6 +150,7 @@ class SshLink:
                 username=target.user,
                 client_keys=[self._key.key],
                 known_hosts=asyncssh.import_known_hosts(pin),
+                server_host_key_algs=_pinned_first(target.host_key),
                 agent_path=None,
                 preferred_auth="publickey",
                 keepalive_interval=_KEEPALIVE_S,
@@ -188,6 +198,12 @@ async def _converse(process: "asyncssh.SSHClientProcess[bytes]", payload: AsyncI
     return bytes(output)
 
 
+def _pinned_first(host_key: str) -> list[str]:
+    # The others too: a server that lost the pinned key shows another, and is told from one that hung up.
+    pinned = [name for name in _HOST_KEY_ALGORITHMS if _HOST_KEY_ALGORITHMS[name] == host_key.split()[0]]
+    return [*pinned, *(name for name in _HOST_KEY_ALGORITHMS if name not in pinned)]
+
+
 def _as_known(address: str, port: int) -> str:
     return address if port == 22 else f"[{address}]:{port}"
 
@@ -196,14 +212,9 @@ def _as_known(address: str, port: int) -> str:
 
 
 def _meaning(error: Exception) -> Callable[[str], BackendError]:
-    if isinstance(error, asyncssh.PermissionDenied | asyncssh.HostKeyNotVerifiable) or _lacks_host_key(error):
+    if isinstance(error, asyncssh.PermissionDenied | asyncssh.HostKeyNotVerifiable):
         return CredentialsError
     return UnavailableError
-
-
-def _lacks_host_key(error: Exception) -> bool:
-    # A server without a key of the pinned type ends the key exchange before it shows any.
-    return isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error)
 
 
 def _said(error: Exception, target: Target) -> str:
@@ -211,7 +222,7 @@ def _said(error: Exception, target: Target) -> str:
     where = f"{target.address} port {target.port}"
     if isinstance(error, asyncssh.PermissionDenied):
         return f"{where} refuses our key for user {target.user}; put its public half into authorized_keys there"
-    if isinstance(error, asyncssh.HostKeyNotVerifiable) or _lacks_host_key(error):
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return (
             f"{where} does not show the pinned host key; somebody may stand between, so nothing was sent: compare the "
             "key at the machine's own console, and only if it was changed on purpose set host_key in the boot file"

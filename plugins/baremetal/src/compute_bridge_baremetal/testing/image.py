@@ -8,8 +8,9 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from attrs import frozen
 
@@ -33,9 +34,9 @@ class GuestImage:
     digest: str
 
 
-def build_image(folder: Path, *, server: bool = True, name: str = "guest") -> GuestImage:
+def build_image(folder: Path, *, server: bool = True, accounts: Mapping[str, str] = MappingProxyType({})) -> GuestImage:
     """Write an image to ``folder``; without ``server`` it has no SSH server and serves no login."""
-    layer = _layer([*_tools(), *(_server() if server else [])])
+    layer = _layer([*_tools(), *(_server() if server else [])], {**_ACCOUNTS, **accounts})
     packed = gzip.compress(layer, compresslevel=1, mtime=0)
     config = _json(
         {
@@ -55,7 +56,7 @@ def build_image(folder: Path, *, server: bool = True, name: str = "guest") -> Gu
     )
     described = _descriptor("application/vnd.oci.image.manifest.v1+json", manifest)
     index = _json({"schemaVersion": 2, "manifests": [described]})
-    archive = folder / f"{name}.tar"
+    archive = folder / "guest.tar"
     write_archive(archive, index, [packed, config, manifest])
     return GuestImage(archive, hashlib.sha256(manifest).hexdigest())
 
@@ -93,7 +94,7 @@ def _libraries(program: Path) -> Iterator[Path]:
     yield from (Path(found) for found in re.findall(r"(/[^ ]+) \(0x", said))
 
 
-def _layer(programs: list[tuple[str, Path]]) -> bytes:
+def _layer(programs: list[tuple[str, Path]], texts: Mapping[str, str]) -> bytes:
     files = {name: path.resolve() for name, path in programs}
     for program in list(files.values()):
         files |= {str(library).lstrip("/"): library.resolve() for library in _libraries(program)}
@@ -105,7 +106,7 @@ def _layer(programs: list[tuple[str, Path]]) -> bytes:
             layer.addfile(entry)
         for name, path in sorted(files.items()):
             _add(layer, name, path.read_bytes(), mode=0o755)
-        for name, text in _ACCOUNTS.items():
+        for name, text in texts.items():
             _add(layer, name, text.encode())
     return buffer.getvalue()
 

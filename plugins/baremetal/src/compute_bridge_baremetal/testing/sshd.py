@@ -32,12 +32,18 @@ SetEnv SHLVL=9
 # Runs what the bridge asks for, and lets a test spoil the next create once the machine exists.
 _GATE = """\
 folder=$1
+reply=$folder/reply.$$
 case $SSH_ORIGINAL_COMMAND in
 *" create") ;;
+*" image_put")
+    # Half a megabyte passes, then the cable is cut.
+    mv "$folder/cut" "$folder/cut.$$" 2>/dev/null || exec sh -c "$SSH_ORIGINAL_COMMAND"
+    head -c 500000 | sh -c "$SSH_ORIGINAL_COMMAND" >"$reply"
+    touch "$folder/lose"
+    ;;
 *) exec sh -c "$SSH_ORIGINAL_COMMAND" ;;
 esac
-reply=$folder/reply.$$
-sh -c "$SSH_ORIGINAL_COMMAND" >"$reply"
+[ -e "$reply" ] || sh -c "$SSH_ORIGINAL_COMMAND" >"$reply"
 if mv "$folder/hold" "$folder/hold.$$" 2>/dev/null; then
     main=$(sed -n 's/^pid //p' "$reply")
     kill -STOP "$main"
@@ -70,10 +76,10 @@ class RackSshd:
         (folder / "gate.sh").write_text(_GATE)
         self.accept_key()
 
-    def change_host_key(self) -> str:
+    def change_host_key(self, kind: str = "ed25519") -> str:
         """Give the server another host key, from its next start on; return the public line."""
         (self.folder / "host_key").unlink(missing_ok=True)
-        make_key(self.folder / "host_key")
+        make_key(self.folder / "host_key", kind)
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
     def accept_key(self) -> None:
@@ -112,15 +118,19 @@ class RackSshd:
         process.wait()
         _kill(sessions)
 
+    def connections(self) -> int:
+        """Return how many connections it serves now."""
+        return 0 if self._process is None else len(list(_sshd_children(self._process.pid)))
+
     def cut(self) -> None:
         """Cut every connection, as a cable does; new ones are served."""
         if self._process is not None:
             _kill(list(_sshd_below(self._process.pid)))
 
 
-def make_key(path: Path) -> None:
-    """Write a new Ed25519 key pair to ``path`` and ``path``.pub."""
-    command = [shutil.which("ssh-keygen") or "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+def make_key(path: Path, kind: str = "ed25519") -> None:
+    """Write a new key pair to ``path`` and ``path``.pub."""
+    command = [shutil.which("ssh-keygen") or "ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(path)]
     subprocess.run(command, check=True)  # noqa: S603 - every word is ours
 
 
@@ -141,17 +151,26 @@ def _await_listener(address: str, port: int) -> None:
         time.sleep(0.01)
 
 
-def _sshd_below(root: int) -> Iterator[int]:
+def _sshd_parents() -> dict[int, int]:
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             name, _, rest = path.read_text().partition("(")[2].rpartition(")")
-            if name == "sshd":
+            if name.startswith("sshd"):
                 parents[int(path.parent.name)] = int(rest.split()[1])
+    return parents
+
+
+def _sshd_below(root: int) -> Iterator[int]:
+    parents = _sshd_parents()
     below = {root}
     while found := {pid for pid, parent in parents.items() if parent in below} - below:
         below |= found
     yield from below - {root}
+
+
+def _sshd_children(root: int) -> Iterator[int]:
+    yield from (pid for pid, parent in _sshd_parents().items() if parent == root)
 
 
 def _kill(pids: list[int]) -> None:
