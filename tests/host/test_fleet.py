@@ -198,6 +198,20 @@ async def test_a_backend_that_does_not_answer_keeps_its_last_offers_and_their_ag
     assert ["rack/small"] == candidates(fleet)
 
 
+class Mute(Teller):
+    async def offers(self):
+        await anyio.sleep_forever()
+
+
+@pytest.mark.anyio
+async def test_a_backend_that_hangs_is_given_up_in_time_and_holds_up_no_other(clock):
+    fleet = Fleet([Mute(), Teller("cloud", (offer("a", "cloud"),))], clock, currency="EUR", answer_s=0.02)
+    told = await fleet.refresh()
+
+    assert [Reason.UNAVAILABLE, None] == [one.reason for one in told]
+    assert ["cloud/a"] == candidates(fleet)
+
+
 @pytest.mark.anyio
 async def test_a_backend_that_never_answered_has_offers_of_no_age(clock):
     (told,) = await fleet_of(clock, Teller(answer=UnavailableError("down"))).refresh()
@@ -258,6 +272,28 @@ async def test_a_wrong_answer_is_named_and_benches_the_backend(clock, answer, wo
     assert (Scope.ACCOUNT, "") == (bench.scope, bench.place)
     assert re.match(f"backend rack: .*{words}", told.detail)
     assert "secret" not in told.detail
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wrong", [[offer()], RuntimeError("bug")], ids=["list", "error"])
+async def test_a_right_answer_after_a_wrong_one_lifts_the_bench(clock, wrong):
+    teller = Teller(answer=wrong)
+    fleet = fleet_of(clock, teller)
+    await fleet.refresh()
+    teller.answer = (offer(),)
+    await fleet.refresh()
+
+    assert () == fleet.bench_state()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("reason", [Reason.PLUGIN_RESULT, Reason.BACKEND_FAULT, Reason.QUOTA])
+async def test_a_right_answer_mends_no_faulty_provision(clock, reason):
+    fleet = fleet_of(clock, Teller(answer=(offer(),)))
+    fleet.bench(offer(), Scope.ACCOUNT, reason=reason, detail="another machine than was ordered")
+    await fleet.refresh()
+
+    assert [reason] == [one.reason for one in fleet.bench_state()]
 
 
 @pytest.mark.anyio

@@ -581,6 +581,15 @@ async def test_an_intent_that_cannot_be_journalled_makes_no_machine():
     assert [] == rack.tokens
 
 
+async def test_an_order_for_another_offer_is_not_made():
+    rack = Scripted("rack")
+    rig = Rig(rack)
+    with pytest.raises(ValueError, match="the order for offer rack-1 is for offer other"):
+        await rig.place(order_for=lambda one, number: rig.order(offer("other"), number))
+
+    assert [] == rack.tokens
+
+
 # --- wrong results --------------------------------------------------------------------------------
 
 BAD = {

@@ -21,11 +21,10 @@ from compute_bridge.ports.strategy import Candidate, Preference
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_S = 60
 _INLINE = 1000
-# What a backend that answers again has mended.
-_MENDED_BY_AN_ANSWER = (Reason.CREDENTIALS, Reason.PLUGIN_RESULT, Reason.BACKEND_FAULT, Reason.UNAVAILABLE)
 _BENCHING = (Reason.CREDENTIALS, Reason.PLUGIN_RESULT, Reason.BACKEND_FAULT)
+# What is mended when a backend tells its offers again; a faulty provision is not.
+_MENDED = (Reason.CREDENTIALS, Reason.UNAVAILABLE)
 
 
 @frozen
@@ -46,17 +45,20 @@ class Refreshed:
 class Fleet:
     """The open backends, in boot order. All costs are in ``currency``.
 
-    Shared by all leases of a bridge; used from one event loop.
+    Shared by all leases of a bridge; used from one event loop. A backend has ``answer_s`` real seconds to tell its
+    offers.
     """
 
-    def __init__(self, backends: Sequence[Backend], clock: Clock, *, currency: str) -> None:
+    def __init__(self, backends: Sequence[Backend], clock: Clock, *, currency: str, answer_s: float = 60.0) -> None:
         self._clock = clock
         self._currency = currency
+        self._answer_s = answer_s
         self._backends = {backend.name: backend for backend in backends}
         if len(self._backends) != len(backends):
             names = ", ".join(backend.name for backend in backends)
             raise ValueError(f"backends {names}: each needs a name of its own; rename one in the boot file")
         self._benches = BenchBook(clock)
+        self._misspoke: set[BackendName] = set()
         self._answered_ms: dict[BackendName, int] = {}
         self._index = OfferIndex(tuple(self._backends))
         self._replacing = anyio.Lock()
@@ -146,15 +148,18 @@ class Fleet:
             return self._refused(name, error)
         await self._replace(name, offers)
         self._answered_ms[name] = self._clock.monotonic_ms()
-        self._benches.absolve_account(name, *_MENDED_BY_AN_ANSWER)
+        self._benches.absolve_account(name, *(_BENCHING if name in self._misspoke else ()), *_MENDED)
+        self._misspoke.discard(name)
         return Refreshed(name, len(offers), 0)
 
     async def _asked(self, name: BackendName) -> object:
         try:
-            with anyio.fail_after(_ANSWER_S), backend_call(name, "offers"):
+            with anyio.fail_after(self._answer_s), backend_call(name, "offers"):
                 return await self._backends[name].offers()
         except TimeoutError as error:
-            raise UnavailableError(f"backend {name}: no offers within {_ANSWER_S} s; its last ones stay") from error
+            raise UnavailableError(
+                f"backend {name}: no offers within {self._answer_s} s; its last ones stay"
+            ) from error
 
     async def _replace(self, name: BackendName, offers: tuple[Offer, ...]) -> None:
         async with self._replacing:
@@ -175,4 +180,5 @@ class Fleet:
         return Refreshed(name, len(self._index.offers(name)), age_ms, reason, str(error))
 
     def _bench_account(self, name: BackendName, error: BackendError | PluginResultError) -> None:
+        self._misspoke.add(name)
         self._benches.bench(name, Scope.ACCOUNT, "", reason=reason_of(error), detail=str(error))

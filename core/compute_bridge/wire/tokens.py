@@ -3,9 +3,7 @@
 from compute_bridge.model.ids import GrantId, Token, digest
 
 
-def order_token(
-    grant: GrantId, backend: str, region: str, zone: str, shape: str, *, attempt: int
-) -> Token:
+def order_token(grant: GrantId, backend: str, region: str, zone: str, shape: str, *, attempt: int) -> Token:
     """Return H(grant, backend, region, zone, shape, attempt), from which name, tags and keys derive.
 
     ``attempt`` counts from 0 over all offers of a grant; a new attempt after a definite failure is a new
