@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 from attrs import define, field
 
+from compute_bridge.adapters.boot_settings import kind_schema
 from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.adapters.direct_shuffle import DirectShuffle
 from compute_bridge.adapters.software_pki import DevelopmentRoot
@@ -20,6 +21,9 @@ from compute_bridge.adapters.sqlite_network import open_sqlite_network
 from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.main import dispatch
 from compute_bridge.cli.quantities import CPU, DURATION, MEMORY
+from compute_bridge.cli.request import _request
+from compute_bridge.cli.requester_file import RequesterFile
+from compute_bridge.cli.verify import _verify
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.grant import ComputeGrant
@@ -403,3 +407,19 @@ def test_an_id_of_other_length_is_a_usage_error(folder, capsys):
 )
 def test_a_quantity_is_read_exactly(kind, text, value):
     assert value == kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize("spec", kind_schema(RequesterFile, ""), ids=lambda spec: spec.key)
+def test_every_key_of_the_file_is_described(spec):
+    page = (Path(__file__).parents[2] / "docs" / "requester" / "requester-toml.md").read_text()
+    default = {None: "required", "none": "none"}.get(spec.default, f"`{spec.default}`")
+
+    assert f"\n| `{spec.key}` | {spec.holds} | {default} | {spec.help} |\n" in page
+
+
+@pytest.mark.parametrize(("group", "page"), [(_request, "requester/get-a-machine"), (_verify, "auditor/verify")])
+def test_every_command_is_described(group, page):
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text()
+
+    for name in group.commands:
+        assert f"compute-bridge {group.name} {name}" in text

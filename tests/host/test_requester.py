@@ -5,6 +5,7 @@ import stat
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -841,3 +842,31 @@ async def test_a_folder_that_cannot_be_written_is_told(tmp_path, stage):
     store = FileRequesterStore(tmp_path / "file")
     with pytest.raises(StoreError, match="writable"):
         await store.write(RequestId(bytes(32)), "piece", b"x")
+
+
+# --- the page for agents ----------------------------------------------------------------------------
+
+
+async def test_the_example_for_agents_rents_a_machine_and_gives_it_back(stage):
+    page = (Path(__file__).parents[2] / "docs" / "requester" / "python-api.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    bridge = await stage.bridge()
+
+    async def play():
+        await stage._answer_once(Reason.ADMITTED)
+        [grant] = (await stage.market.clear()).grants
+        await bridge.serve(stage.shuffle, grant, stage.now)
+        await anyio.sleep_forever()
+
+    async def answer():
+        await anext(stage.network.follow(channels.CONTROL))
+        await stage.market.answer_control()
+        await anyio.sleep_forever()
+
+    argv = await race(partial(names["rent"], stage.requester, ssh_public_line(bytes([3]) * 32)), play)
+    [request] = await stage.requester.store.requests()
+    lasted = await race(partial(names["give_back"], stage.requester, RequestHandle(request)), answer)
+
+    assert ["ssh", "uname", "-a"] == [argv[0], *argv[-2:]]
+    assert 60_000 == lasted

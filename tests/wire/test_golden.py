@@ -1,5 +1,6 @@
 """The golden vectors: a changed byte anywhere on the wire changes a file here."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from compute_bridge.model import channels
 from compute_bridge.model.card import QuoteBinding
 from compute_bridge.model.ids import Fingerprint, PublicKey, SealingKey, UniqueId
 from compute_bridge.wire import codec
@@ -17,6 +19,7 @@ from compute_bridge.wire.signing import Domain, fingerprint, open_signed
 
 GOLDEN = Path(__file__).parent / "golden"
 MADE = dict(runpy.run_path(str(GOLDEN / "make.py"))["vectors"]())
+PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 KINDS = [kind.name for kind in RECORDS]
 
 
@@ -95,6 +98,25 @@ def test_report_data_is_of_the_golden_binding(golden):
     payload = bytes.fromhex(golden("quote-binding")["payload"])
 
     assert golden("derived")["report_data"] == report_data(codec.decode(payload, QuoteBinding, max_bytes=4096)).hex()
+
+
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.name)
+def test_every_record_kind_is_documented(kind):
+    assert f"\n| `{kind.name}` | {kind.version} | {kind.max_bytes // 1024} KiB | " in PROTOCOL
+
+
+def test_every_channel_is_documented():
+    names = {value for name, value in vars(channels).items() if name.isupper()}
+
+    assert names == set(re.findall(r"^\| (?:stream|collection) `([a-z-]+)` \|", PROTOCOL, re.M))
+
+
+def test_every_context_that_is_hashed_is_documented():
+    sources = (Path(__file__).parents[2] / "core" / "compute_bridge").rglob("*.py")
+    wire = [path for path in sources if path.parent.name in ("wire", "model")]
+    contexts = {found for path in wire for found in re.findall(r"compute-bridge/[a-z/-]+/v1", path.read_text())}
+
+    assert contexts == {found for found in contexts if found in PROTOCOL}
 
 
 def test_no_vector_shares_a_signature_with_another(golden):
