@@ -113,14 +113,14 @@ async def test_what_an_index_says_beside_the_digest_changes_nothing(tmp_path: Pa
 
 
 async def test_an_archive_of_another_image_is_refused_at_the_bridge(tmp_path: Path, world: PodmanWorld, store: Store):
-    other = build_image(tmp_path, server=False)
+    other = await to_thread.run_sync(lambda: build_image(tmp_path, server=False))
 
     with pytest.raises(UnservableError, match=f"does not hold the manifest sha256:{store.image.digest}"):
         await provision(world, other.archive, store.image.digest)
 
 
 async def test_an_image_without_a_server_is_refused(tmp_path: Path, world: PodmanWorld):
-    bare = build_image(tmp_path, server=False)
+    bare = await to_thread.run_sync(lambda: build_image(tmp_path, server=False))
 
     with pytest.raises(UnservableError, match="the image has no /usr/sbin/sshd"):
         await provision(world, bare.archive, bare.digest)
@@ -128,7 +128,8 @@ async def test_an_image_without_a_server_is_refused(tmp_path: Path, world: Podma
 
 
 async def test_a_server_that_ends_at_once_is_refused_with_what_it_said(tmp_path: Path, world: PodmanWorld):
-    image = build_image(tmp_path, accounts={"etc/passwd": "root:x:0:0::/root:/bin/sh\nguest:x:9:9::/:/bin/sh\n"})
+    accounts = {"etc/passwd": "root:x:0:0::/root:/bin/sh\nguest:x:9:9::/:/bin/sh\n"}
+    image = await to_thread.run_sync(lambda: build_image(tmp_path, accounts=accounts))
 
     with pytest.raises(UnservableError, match="Privilege separation user sshd does not exist"):
         await provision(world, image.archive, image.digest)

@@ -106,7 +106,9 @@ async def _run_plain(session: GuestSession, words: list[str], environment: dict[
     process = await asyncio.create_subprocess_exec(
         *words, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=_home(), start_new_session=True
     )
-    await session.connect(process.stdin, process.stdout, process.stderr)
+    # A process that is given pipes has them.
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018
+    await session.carry(process.stdin, process.stdout, process.stderr)
     return await process.wait()
 
 
@@ -120,7 +122,7 @@ async def _run_in_terminal(session: GuestSession, words: list[str], environment:
         *leader, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=_home()
     )
     os.close(theirs)
-    await session.connect(os.dup(ours), ours, None)
+    await session.connect(os.dup(ours), ours)
     return await process.wait()
 
 

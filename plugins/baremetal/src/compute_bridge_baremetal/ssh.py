@@ -1,6 +1,7 @@
 """Both ends of SSH, for rack hosts and for guests without OpenSSH. The only module that imports asyncssh."""
 
 import logging
+from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -104,7 +105,7 @@ class SshLink:
                     with anyio.fail_after(within_s):
                         return await _converse(process, payload)
                 finally:
-                    process.close()
+                    await _finish(process)
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -179,6 +180,13 @@ async def shows_host_key(address: str, port: int, line: str) -> bool | None:
         return None
     blob = shown.export_public_key("openssh").decode().split()
     return blob[:2] == line.split()[:2]
+
+
+async def _finish(process: "asyncssh.SSHClientProcess[bytes]") -> None:
+    process.close()
+    # The other side counts the session until it has closed it too.
+    with anyio.move_on_after(_CLOSE_S, shield=True):
+        await process.wait_closed()
 
 
 async def _converse(process: "asyncssh.SSHClientProcess[bytes]", payload: AsyncIterator[bytes]) -> bytes:
@@ -267,9 +275,39 @@ class GuestSession:
         """The terminal's columns and rows."""
         return self._process.term_size[:2]
 
-    async def connect(self, stdin: Any, stdout: Any, stderr: Any) -> None:
-        """Carry bytes between the session and a process: streams or descriptors."""
-        await self._process.redirect(stdin, stdout, stderr, send_eof=stderr is not None)
+    async def connect(self, terminal_in: int, terminal_out: int) -> None:
+        """Carry bytes between the session and a terminal, from now on."""
+        await self._process.redirect(terminal_in, terminal_out, None, send_eof=False)
+
+    async def carry(self, stdin: StreamWriter, stdout: StreamReader, stderr: StreamReader) -> None:
+        """Carry bytes between the session and a process until it has closed both its outputs.
+
+        Not the library's own redirection: that ends the whole connection when a process dies before it has read
+        its input, or closes one output after the other.
+        """
+        async with anyio.create_task_group() as carriers:
+            carriers.start_soon(_feed, self._process.stdin, stdin)
+            async with anyio.create_task_group() as outputs:
+                outputs.start_soon(_carry, stdout, self._process.stdout)
+                outputs.start_soon(_carry, stderr, self._process.stderr)
+            carriers.cancel_scope.cancel()
+
+
+async def _carry(source: Any, sink: Any) -> None:
+    """Copy to the end; either side may leave before."""
+    try:
+        while chunk := await source.read(1 << 16):
+            sink.write(chunk)
+            await sink.drain()
+    except (OSError, asyncssh.Error) as error:
+        logger.debug("one side of a session has left: %s", type(error).__name__)
+
+
+async def _feed(source: Any, sink: StreamWriter) -> None:
+    try:
+        await _carry(source, sink)
+    finally:
+        sink.close()
 
 
 async def serve_logins(doorway: Doorway, run: Callable[[GuestSession], Awaitable[int]]) -> None:

@@ -80,7 +80,10 @@ podman_start() {
     podman_run "$1" "$name" || return 1
     started=$(pod "$1" inspect --format '{{.State.Pid}} {{.State.ConmonPid}}' "$name")
     say monitor "${started#* }" >>"$1/record"
-    printf '%s\n' "${started% *}" | grep -v '^0$'
+    if ! printf '%s\n' "${started% *}" | grep -v '^0$'; then
+        podman_detail "$1" >&2
+        return 1
+    fi
 }
 
 # podman_bridge LEASE NAME: make the lease's network and close the fence round it.
