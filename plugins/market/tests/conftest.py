@@ -1,5 +1,6 @@
 """A coalition in a test: a market over a memory network, providers and requesters that speak the real protocol."""
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -369,10 +370,17 @@ class World:
     book: Any = None
     _open: AsyncExitStack = field(factory=AsyncExitStack)
     _requesters: dict[str, Any] = field(factory=dict)
+    salt: str = "first"
+    _drawn: int = 0
 
     @property
     def domain(self):
         return self.module.domain
+
+    def draw(self, size):
+        """Return bytes as good as random that are the same in every run."""
+        self._drawn += 1
+        return hashlib.shake_256(f"{self.salt} {self._drawn}".encode()).digest(size)
 
     async def start(self, *, book="market.db", module=None, fuse=None):
         """Start the market, anew after :meth:`stop`; a ``fuse`` ends it in the middle of something."""
@@ -380,7 +388,9 @@ class World:
         network, kept = self.network, self.book
         if fuse is not None:
             network, kept = CrashingNetwork(network, fuse), CrashingBook(kept.path, kept._db, fuse)
-        self.market = make_market(module or self.module, network, kept, verifier=DcapQuoteVerifier(), clock=self.clock)
+        self.market = make_market(
+            module or self.module, network, kept, verifier=DcapQuoteVerifier(), clock=self.clock, draw=self.draw
+        )
         await self.market.recover()
         return self.market
 

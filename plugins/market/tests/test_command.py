@@ -174,7 +174,7 @@ def test_all_mistakes_in_the_file_are_named_at_once(folder):
     assert {fault.key for fault in error.value.faults} == {"almanac.cadence", "fees.provider_bps"}
 
 
-@pytest.mark.parametrize("content", ["", "abcd", "zz" * 32])
+@pytest.mark.parametrize("content", ["", "abcd", "zz" * 32, "ab" * 16])
 def test_a_key_that_is_none_is_named_and_not_shown(folder, content):
     (folder / "keys" / "signing.key").write_text(content)
     with pytest.raises(BootError, match=r"signing") as error:

@@ -127,7 +127,7 @@ async def test_a_full_disk_books_nothing_and_loses_nothing(world):
 @pytest.fixture
 async def rival(world, module, attester, network):
     """Another process that serves the same market with a book of its own."""
-    other = type(world)(module, attester, network, world.clock, world.folder)
+    other = type(world)(module, attester, network, world.clock, world.folder, salt="rival")
     await other.start(book="rival.db")
     yield other
     await other.stop()

@@ -136,8 +136,8 @@ class Admission:
         claimed = (claim.epoch, claim.signing_key) if claim else (0, b"")
         if claimed != (card.epoch, card.binding.keys.signing):
             raise AdmissionError(
-                f"card.epoch: {card.epoch}, but epoch {claimed[0]} is claimed, by another boot's key; "
-                "a bridge whose epoch is past must stop selling",
+                f"card.epoch: {card.epoch} is not claimed by this boot's key; the latest claim is of epoch "
+                f"{claimed[0]}, and a bridge whose epoch is past must stop selling",
                 reason=Reason.CARD_EPOCH,
             )
         known = self.roster.current.get(card.provider_id)

@@ -53,12 +53,10 @@ class ModuleSecrets:
 
 
 def read_seed(key: str, raw: bytes) -> bytes:
-    """Return the 32-byte seed in a secret: 64 hex digits, or the bytes themselves.
+    """Return the 32-byte seed in a secret of 64 hex digits.
 
-    :raises BootError: if it is neither; ``key`` says where it is named.
+    :raises BootError: if it is not that; ``key`` says where it is named.
     """
-    if len(raw) == SEED_BYTES:
-        return raw
     try:
         seed = bytes.fromhex(raw.decode())
     except ValueError:
