@@ -250,8 +250,10 @@ def test_a_record_that_is_none_is_damage(tmp_path):
     book.claim(CLAIM, at_ms=1)
     book.close()
     spoilt(tmp_path / FILE, "UPDATE claims SET record = x'00'")
+    book = open_book(tmp_path / FILE)
     with pytest.raises(SettlementError, match=r"damaged \(.*\): put back a copy"):
-        open_book(tmp_path / FILE).claim_of(KEY)
+        book.claim_of(KEY)
+    book.close()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
