@@ -148,12 +148,14 @@ class Cast:
         await self._start(rack.bridge, our("run", "--config", file))
 
     async def await_bridges(self, view: MarketView) -> None:
-        """Return once every bridge that was started is in the roster."""
+        """Return once every bridge that was started has a card with rates in the roster."""
         missing = set(self.providers)
         async with self.patience("both bridges' cards"), aclosing(view.cards()) as cards:
             async for card in cards:
-                missing.discard(card.provider_id)
-                self.tell(f"{self.name(card.provider_id)} sells: {_shown(card)}")
+                # A card may be admitted before the offers have been seen that its rates follow from.
+                if card.rates.rows and card.provider_id in missing:
+                    missing.discard(card.provider_id)
+                    self.tell(f"{self.name(card.provider_id)} sells: {_shown(card)}")
                 if not missing:
                     return
 

@@ -11,7 +11,7 @@ from compute_bridge.model.almanac import AlmanacTick
 from compute_bridge.model.card import ProviderCard, RosterEntry
 from compute_bridge.model.clearing import Award, ClearingRecord, Verdict, VerdictChunk
 from compute_bridge.model.coalition import Handshake, compute_module
-from compute_bridge.model.ids import GrantId, ProviderId, PublicKey, RequestId, UniqueId
+from compute_bridge.model.ids import GrantId, PublicKey, RequestId, UniqueId
 from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.ports.network import Network
 from compute_bridge.wire import codec
@@ -47,14 +47,10 @@ class MarketView:
             return await anext(ticks)
 
     async def cards(self) -> AsyncGenerator[ProviderCard, None]:
-        """Yield each provider's card as it is admitted."""
-        seen: set[ProviderId] = set()
+        """Yield each provider's card as it is admitted, and each later version."""
         async with aclosing(self.network.watch(channels.ROSTER)) as entries:
             async for entry in entries:
-                card = self._card(entry.value)
-                if card.provider_id not in seen:
-                    seen.add(card.provider_id)
-                    yield card
+                yield self._card(entry.value)
 
     async def first_award(self) -> tuple[ClearingRecord, Award]:
         """Return the first round that awards anything, and its first award."""
