@@ -7,6 +7,7 @@ state_dir = "{bridge}"
 root_key = "file:{bridge}.root-key"
 max_leases = 2
 drain_s = 0
+refresh_s = 5
 
 [coalition]
 handshake = "market/handshake.cbor"
