@@ -126,7 +126,7 @@ async def serve(path: Path, overrides: Mapping[str, str]) -> None:
     :raises BootError: if a step of the boot fails.
     """
     with step("load the boot file"):
-        loaded = load_boot(path, flags=overrides)
+        loaded = await anyio.to_thread.run_sync(partial(load_boot, path, flags=overrides))
     try:
         async with AsyncExitStack() as stack:
             opened = await Opening(loaded, stack).parts()
@@ -210,7 +210,9 @@ class Opening:
         with step("resolve the Compute module"):
             handshake = await anyio.to_thread.run_sync(self._handshake)
         with step("open the journal and make the keys of this boot"):
-            identity = Identity.from_root_seed(self._root_seed(), market_domain(handshake))
+            identity = Identity.from_root_seed(
+                await anyio.to_thread.run_sync(self._root_seed), market_domain(handshake)
+            )
             journal = await self._journal()
             current, boots = await boot_keys(journal, identity)
         with step("open the network and the shuffle"):

@@ -1,0 +1,183 @@
+"""The boot: each step fails loudly, before the next one, with its number, its name and the mend."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from compute_bridge import boot
+from compute_bridge.model.coalition import (
+    CoalitionConfig,
+    ComputeConfig,
+    Handshake,
+    OrganismRef,
+)
+from compute_bridge.model.ids import Fingerprint, SealingKey, UniqueId, derive
+from compute_bridge.model.ticket import ClauseKind, TicketClause, TicketValidator
+from compute_bridge.model.units import BasisPoints
+from compute_bridge.ports.errors import BootError
+from compute_bridge.wire import codec
+from compute_bridge.wire.signing import fingerprint, public_key
+
+pytestmark = pytest.mark.anyio
+
+KEY = public_key(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+BRIDGE = """
+[bridge]
+name = "north"
+state_dir = "state"
+root_key = "file:root.key"
+max_leases = 2
+[coalition]
+handshake = "handshake"
+fingerprint = "{fingerprint}"
+[network]
+kind = "memory"
+[attestation]
+source = "software"
+directory = "attester"
+development = "allow a development attester"
+[rate]
+policy = "cost-plus"
+margin_bps = 1000
+[routing]
+policy = "first-fit"
+[settlement]
+kind = "ledger"
+[[band]]
+name = "small"
+floor = {{ cpu_millis = 1, mem_mib = 1 }}
+ceiling = {{ cpu_millis = 1000, mem_mib = 1024 }}
+slots = 1
+[[backend]]
+name = "rack"
+kind = "baremetal"
+driver = "process"
+isolation = "none"
+ssh_key = "file:rack.key"
+currency = "EUR"
+cost = {{ vcpu = 1000000 }}
+[[backend.machine]]
+name = "r1"
+address = "127.0.0.1"
+port = 9
+host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+region = "eu-north"
+cpu_millis = 1000
+mem_mib = 1024
+"""
+
+
+def handshake() -> Handshake:
+    seed = UniqueId(b"\1" * 32)
+    compute = ComputeConfig(
+        signing_key=KEY,
+        sealing_key=SealingKey(b"\1" + bytes(32)),
+        currency="EUR",
+        cadence_ms=1000,
+        rule="lowest-rate",
+        rule_fingerprint=Fingerprint(bytes(32)),
+        requester_fee=BasisPoints(0),
+        provider_fee=BasisPoints(0),
+        accept_within_ticks=10,
+        quote_max_age_ticks=100,
+        card_max_age_ticks=100,
+        anchors=(),
+        development_attestation=True,
+    )
+    coalition = CoalitionConfig(
+        schema=1,
+        seed=seed,
+        name="bridge-β",
+        lattices=(),
+        organisms=(),
+        atlas=None,
+        almanac=None,
+        chronicle=None,
+        compute=OrganismRef("compute", derive(seed, "compute"), fingerprint(compute)),
+        randomness=None,
+        ticket_validator=TicketValidator((TicketClause(ClauseKind.SIGNATURE, KEY),)),
+        successor_allowed=True,
+    )
+    return Handshake(coalition, compute)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with all that a boot needs up to its network."""
+    page = handshake()
+    (tmp_path / "handshake").write_bytes(codec.encode(page))
+    (tmp_path / "root.key").write_text("07" * 32 + "\n")
+    (tmp_path / "rack.key").write_text("not read before the fleet is built\n")
+    for name in ("root.key", "rack.key"):
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "bridge.toml").write_text(BRIDGE.format(fingerprint=fingerprint(page.coalition).hex()))
+    return tmp_path
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    path = folder / "bridge.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+async def refused(folder: Path) -> str:
+    with pytest.raises(BootError) as caught:
+        await boot.serve(folder / "bridge.toml", {})
+    return str(caught.value)
+
+
+async def test_a_kind_that_nobody_installed_stops_the_second_step(folder: Path) -> None:
+    edit(folder, 'kind = "ledger"', 'kind = "bananas"')
+    told = await refused(folder)
+
+    assert told.startswith("boot step 2 (find, measure and import the plugins): ")
+    assert "compute-bridge-bananas" in told
+
+
+async def test_a_handshake_of_another_coalition_stops_the_third_step(folder: Path) -> None:
+    edit(folder, 'fingerprint = "', 'fingerprint = "' + "0" * 64 + '" # "')
+    told = await refused(folder)
+
+    assert told.startswith("boot step 3 (resolve the Compute module): coalition.handshake ")
+    assert "ask the coalition operator" in told
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 100, b"\0" * 200_000])
+async def test_a_damaged_handshake_is_named_and_read_no_further_than_it_may_be_long(
+    folder: Path, damage: bytes
+) -> None:
+    (folder / "handshake").write_bytes(damage)
+
+    assert "handshake" in await refused(folder)
+
+
+async def test_a_root_key_that_is_none_stops_the_fourth_step_without_showing_it(folder: Path) -> None:
+    (folder / "root.key").write_text("s3cret-but-not-hex")
+    told = await refused(folder)
+
+    assert told.startswith("boot step 4 (open the journal and make the keys of this boot): bridge.root_key")
+    assert "s3cret" not in told
+
+
+async def test_a_journal_that_is_gone_from_a_folder_in_use_is_not_begun_anew(folder: Path) -> None:
+    (folder / "state").mkdir()
+    (folder / "state" / "settlement").mkdir()
+    told = await refused(folder)
+
+    assert told.startswith("boot step 4 ")
+    assert "bridge.journal" in told
+    assert not (folder / "state" / "bridge.journal").exists()
+
+
+async def test_an_unreadable_rack_key_stops_the_boot_before_anything_is_sold(folder: Path) -> None:
+    told = await refused(folder)
+
+    assert told.startswith("boot step 7 (build the fleet): ")
+    assert "not read before" not in told
+
+
+async def test_every_step_has_a_name_of_its_own() -> None:
+    assert len(boot.STEPS) == len(set(boot.STEPS)) == 11
