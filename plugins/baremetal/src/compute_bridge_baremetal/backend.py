@@ -80,7 +80,8 @@ class BaremetalBackend(Backend, SupportsExtend):
             for machine in config.machines
         }
         self._watches = {
-            name: Watch(rack, context.clock, every_ms=config.watch_ms) for name, rack in self._racks.items()
+            name: Watch(rack.listing, context.clock, every_ms=config.watch_ms, place=rack.place)
+            for name, rack in self._racks.items()
         }
         self._complaints: dict[str, str] = {}
 

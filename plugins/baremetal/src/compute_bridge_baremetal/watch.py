@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 
 import anyio
@@ -12,17 +12,19 @@ from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import ExitCause, InstanceExit
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import BackendError
-from compute_bridge_baremetal.rack import RackHost
 from compute_bridge_baremetal.record import Listing
 
 logger = logging.getLogger(__name__)
+
+Ask = Callable[[Iterable[Token]], Awaitable[Listing]]
 
 
 class Watch:
     """The waiters of one rack host. Whoever comes first after a tick asks; the others share the answer."""
 
-    def __init__(self, rack: RackHost, clock: Clock, *, every_ms: int) -> None:
-        self._rack = rack
+    def __init__(self, ask: Ask, clock: Clock, *, every_ms: int, place: str) -> None:
+        self._ask = ask
+        self._place = place
         self._clock = clock
         self._every_ms = every_ms
         self._waiting: Counter[Token] = Counter()
@@ -38,7 +40,7 @@ class Watch:
             while True:
                 seen, listing = await self._newer(seen, token)
                 if listing is not None and token not in listing.leases:
-                    return listing.ends.get(token) or _vanished(self._rack.machine.name)
+                    return listing.ends.get(token) or _vanished(self._place)
                 await self._clock.sleep_ms(self._every_ms)
 
     @contextmanager
@@ -58,23 +60,23 @@ class Watch:
         async with self._asking:
             speaks_of = self._latest is None or token in self._latest.asked
             if self._number <= known or not speaks_of:
-                self._latest = await self._ask()
+                self._latest = await self._listing()
                 self._number += 1
             return self._number, self._latest
 
-    async def _ask(self) -> Listing | None:
+    async def _listing(self) -> Listing | None:
         try:
-            listing = await self._rack.listing(self._waiting)
+            listing = await self._ask(self._waiting)
         except BackendError as error:
             if not self._is_silent:
                 logger.warning("cannot see leases, waiting: %s", error)
             self._is_silent = True
             return None
         if self._is_silent:
-            logger.info("%s: answers again", self._rack.place)
+            logger.info("%s: answers again", self._place)
         self._is_silent = False
         return listing
 
 
-def _vanished(machine: str) -> InstanceExit:
-    return InstanceExit(ExitCause.LOST, UtcMs(0), f"rack host {machine} remembers no such lease")
+def _vanished(place: str) -> InstanceExit:
+    return InstanceExit(ExitCause.LOST, UtcMs(0), f"{place} remembers no such lease")

@@ -126,7 +126,8 @@ entries() {
 
 # brief: make stdin one short printable line.
 brief() {
-    tail -n 3 | tr '\n\t' '  ' | tr -cd '[:print:]' | cut -c 1-200
+    # Ranges, for the tr of busybox takes names of classes for letters.
+    tail -n 3 | tr '\n\t' '  ' | tr -cd ' -~' | cut -c 1-200
 }
 
 # --- time -------------------------------------------------------------------------------------
