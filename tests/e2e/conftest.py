@@ -95,10 +95,12 @@ class Coalition:
         return ComputeManifest(SourceRef("hello", "1", "0123abc"), self.cloud.image(), needs)
 
     @asynccontextmanager
-    async def bridge(self, name: str, *, margin_bps: int = 2000, seed: int = 1, **settings) -> AsyncIterator[Bridge]:
+    async def bridge(
+        self, name: str, *, margin_bps: int = 2000, seed: int = 1, wrap=lambda parts: parts, **settings
+    ) -> AsyncIterator[Bridge]:
         """Run a bridge over the one cloud until the context ends, as a kill would end it."""
         async with AsyncExitStack() as stack:
-            parts = await self._parts(stack, name, margin_bps, seed, settings)
+            parts = wrap(await self._parts(stack, name, margin_bps, seed, settings))
             bridge = Bridge(parts)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(parts.market.follow_almanac)

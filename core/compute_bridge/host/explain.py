@@ -15,6 +15,7 @@ from compute_bridge.host.lease_state import (
     Metered,
     Opened,
     ProvisionIntended,
+    Released,
     Routed,
     Running,
     Settled,
@@ -109,6 +110,8 @@ def _tell_end(grant: ComputeGrant, body: object) -> list[tuple[str, str]]:
             return [("", f"receipt {digest.hex()[:12]} was sealed and replied")]
         case Extended(duration_ms=duration):
             return [("control-applied", f"the module extended it to {duration} ms")]
+        case Released():
+            return [("control-applied", "the requester released it")]
         case Metered(usage=usage):
             return [("", f"usage so far: {usage.core_ms.value} core-ms ({usage.core_ms.source})")]
         case Ending(reason=reason):

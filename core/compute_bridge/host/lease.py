@@ -19,6 +19,7 @@ from compute_bridge.host.lease_state import (
     Logged,
     Opened,
     ProvisionIntended,
+    Released,
     Routed,
     Running,
     Settled,
@@ -31,7 +32,7 @@ from compute_bridge.host.outbox import send
 from compute_bridge.host.receipts import make_receipt
 from compute_bridge.host.routing import PlacementError
 from compute_bridge.model import channels
-from compute_bridge.model.control import ControlVerdict
+from compute_bridge.model.control import ControlAction, ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import GrantId, short
 from compute_bridge.model.reason import Reason
@@ -217,7 +218,10 @@ class Lease:
         ending = self.facts.get(Ending)
         if ending is not None:
             return ending.reason
-        reason = await self._running(running).until_end()
+        going = self._running(running)
+        if self.facts.get(Released) is not None:
+            going.release()
+        reason = await going.until_end()
         try:
             await self._record(Ending(reason), state=LeaseState.ENDING)
         except JournalUnwritableError as error:
@@ -237,7 +241,12 @@ class Lease:
             already = 0 if self._is_new else self.tools.clock.utc_ms() - running.instance.started_at
             already_ms = Milliseconds(max(0, min(already, self.duration_ms)))
             self.running = RunningLease(
-                self.tools, running, self.duration_ms, record=self._record, already_ms=already_ms
+                self.tools,
+                running,
+                self.duration_ms,
+                record=self._record,
+                already_ms=already_ms,
+                is_extended=self.facts.get(Extended) is not None,
             )
         return self.running
 
@@ -250,11 +259,23 @@ class Lease:
         await self._record(ended, state=LeaseState.ENDED)
 
     async def apply(self, verdict: ControlVerdict) -> None:
-        """Take in what the module decided about this lease: a release or an extension."""
+        """Take in what the module decided about this lease: a release or an extension.
+
+        It is journalled, since it may come before the machine runs or while the bridge is being restarted.
+        """
         if verdict.duration_ms > self.duration_ms:
-            await self._record(Extended(verdict.duration_ms))
+            await self._remember(Extended(verdict.duration_ms))
+        if verdict.action is ControlAction.RELEASE and self.facts.get(Released) is None:
+            await self._remember(Released(verdict.sequence))
         if self.running is not None:
             await self.running.apply(verdict)
+
+    async def _remember(self, body: object) -> None:
+        try:
+            await self._record(body)
+        except JournalUnwritableError as error:
+            logger.error("lease %s: held in memory alone: %s", self._name, error)  # noqa: TRY400
+            self.facts.note(body)
 
     # --- log and settle -------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class RunningLease:
     duration_ms: Milliseconds
     record: Callable[[Metered], Awaitable[None]]
     already_ms: Milliseconds = Milliseconds(0)
+    is_extended: bool = False
     _began_ms: int = field(init=False)
     _reason: Reason | None = field(default=None, init=False)
     _over: anyio.Event = field(factory=anyio.Event, init=False)
@@ -60,6 +61,9 @@ class RunningLease:
             tasks.start_soon(self._watch)
             tasks.start_soon(self._meter)
             tasks.start_soon(self._keep_deadline)
+            if self.is_extended:
+                # Whether the backend was told before a crash, nobody knows; telling it twice is telling it once.
+                tasks.start_soon(self._extend)
             await self._over.wait()
             tasks.cancel_scope.cancel()
         assert self._reason is not None  # noqa: S101 - set before the event
@@ -68,10 +72,14 @@ class RunningLease:
     async def apply(self, verdict: ControlVerdict) -> None:
         """Take in a release, or an extension: the machine's own end moves where the backend can."""
         if verdict.action is ControlAction.RELEASE:
-            self._finish(Reason.RELEASED)
+            self.release()
         elif verdict.duration_ms > self.duration_ms:
             self.duration_ms = verdict.duration_ms
             await self._extend()
+
+    def release(self) -> None:
+        """Let the lease end now."""
+        self._finish(Reason.RELEASED)
 
     async def end(self, reason: Reason, facts: LeaseFacts) -> Ended:
         """End the machine, until the backend shows it gone, and return the account of its life."""

@@ -121,6 +121,13 @@ class Extended:
 
 
 @frozen
+class Released:
+    """The requester's release, by the module's word in its answer to this control."""
+
+    sequence: int
+
+
+@frozen
 class Metered:
     """A checkpoint of usage."""
 
@@ -171,6 +178,7 @@ BODIES: dict[str, type[Any]] = {
     "running": Running,
     "delivered": Delivered,
     "extended": Extended,
+    "released": Released,
     "metered": Metered,
     "ending": Ending,
     "ended": Ended,
@@ -229,6 +237,10 @@ class LeaseFacts:
         self.latest[type(body)] = body
         if isinstance(body, Delivered):
             self.receipt_event = event.sequence
+
+    def note(self, body: object) -> None:
+        """Take in what could not be written: it holds for as long as this process lives."""
+        self.latest[type(body)] = body
 
     def get(self, cls: type[T]) -> T | None:
         """Return the latest body of class ``cls``, or None."""
