@@ -24,10 +24,12 @@ def rack(tmp_path: Path) -> Iterator[RackWorld]:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Make a podman store, and an image for it, once."""
     folder = tmp_path_factory.mktemp("store")
-    return Store(folder, build_image(folder))
+    store = Store(folder, build_image(folder))
+    yield store
+    store.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,7 @@ async def link(tmp_path: Path) -> AsyncIterator[SshLink]:
         await link.close()
 
 
-async def only(payload: bytes) -> AsyncIterator[bytes]:
+async def only(payload: bytes) -> AsyncGenerator[bytes]:
     yield payload
 
 

@@ -6,7 +6,7 @@ The rack host hashes every blob again before anything runs; here only the manife
 import hashlib
 import json
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
@@ -29,7 +29,7 @@ class Archive:
     digest: str
     config: str
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the archive's bytes."""
         async with await anyio.open_file(self.path, "rb") as file:
             while chunk := await file.read(_CHUNK):

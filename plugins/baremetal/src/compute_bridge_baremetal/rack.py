@@ -1,6 +1,7 @@
 """One rack host: the agent on it, asked in the port's own words."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -127,7 +128,7 @@ class RackHost:
         await self._install()
         return await self._call(operation, _only(request), doing=doing, within_s=within_s)
 
-    async def _call(self, operation: str, payload: AsyncIterator[bytes], *, doing: str, within_s: float) -> Pairs:
+    async def _call(self, operation: str, payload: AsyncGenerator[bytes], *, doing: str, within_s: float) -> Pairs:
         command = protocol.call_command(self.machine.state_dir, operation)
         return self._read(await self._link.run(command, payload, within_s=within_s), doing)
 
@@ -147,11 +148,12 @@ class RackHost:
             ) from error
 
 
-async def _only(request: bytes) -> AsyncIterator[bytes]:
+async def _only(request: bytes) -> AsyncGenerator[bytes]:
     yield request
 
 
-async def _after(header: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield header
-    async for chunk in chunks:
-        yield chunk
+async def _after(header: bytes, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(chunks):
+        yield header
+        async for chunk in chunks:
+            yield chunk

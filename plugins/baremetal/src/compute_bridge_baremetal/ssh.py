@@ -2,8 +2,8 @@
 
 import logging
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import anyio
@@ -92,13 +92,13 @@ class SshLink:
         self._dialling = anyio.Lock()
         self._sessions = anyio.CapacityLimiter(_SESSIONS)
 
-    async def run(self, command: str, payload: AsyncIterator[bytes], *, within_s: float) -> bytes:
+    async def run(self, command: str, payload: AsyncGenerator[bytes], *, within_s: float) -> bytes:
         """Return what ``command`` writes when it is fed ``payload``, whatever its exit status.
 
         :raises CredentialsError: if the rack host shows another host key, or refuses ours.
         :raises UnavailableError: if it does not answer, or not within ``within_s``.
         """
-        async with self._sessions:
+        async with aclosing(payload), self._sessions:
             with self._translated():
                 process = await self._start(command)
                 try:
@@ -189,7 +189,7 @@ async def _finish(process: "asyncssh.SSHClientProcess[bytes]") -> None:
         await process.wait_closed()
 
 
-async def _converse(process: "asyncssh.SSHClientProcess[bytes]", payload: AsyncIterator[bytes]) -> bytes:
+async def _converse(process: "asyncssh.SSHClientProcess[bytes]", payload: AsyncGenerator[bytes]) -> bytes:
     try:
         async for chunk in payload:
             process.stdin.write(chunk)

@@ -37,6 +37,11 @@ class Store:
         command = [*self.command.split(), *_HERE, *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - ours
 
+    def close(self) -> None:
+        """Remove what podman leaves mounted, so that the folder can be removed."""
+        command = [shutil.which("umount") or "umount", "--lazy", str(self.folder / "root/overlay")]
+        subprocess.run(command, check=False, stderr=subprocess.DEVNULL)  # noqa: S603 - every word is ours
+
     def containers(self) -> list[dict[str, Any]]:
         """Return every container, running or not."""
         return list(json.loads(self.podman("ps", "--all", "--format", "json")))
