@@ -55,8 +55,9 @@ def submit(context: CommandContext, /, config: Path, timeout: int, *, as_json: b
     setup, wanted = Setup.read(context, config), asked(**terms)
     handle = _call(setup, partial(_submit, wanted=wanted), timeout, "answer to the request")
     if wait:
-        if not as_json:
-            say(f"request {handle.id.hex()}: admitted; waiting for a winner and its receipt")
+        # Apart from the one JSON value, and before the wait: whoever gives up waiting needs the id.
+        line = f"request {handle.id.hex()}: admitted; waiting for a winner and its receipt"
+        click.echo(line, err=as_json)
         return _receive(setup, handle, timeout, as_json=as_json)
     return _tell({"request_id": handle.id.hex(), "state": "admitted"}, [handle.id.hex()], as_json=as_json)
 

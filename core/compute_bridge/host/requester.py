@@ -218,7 +218,7 @@ class Requester:
                 )
             winner = await verify_winner(self.market, grant, kept, self._trust)
             envelope = seal_envelope(kept.body, grant, winner.sealing)
-            await kept.advance(evolve(kept.progress, grant=grant.raw, winner=winner, envelope=envelope))
+            await kept.advance(evolve(kept.progress, grant=grant.raw, winner=winner, envelope=envelope, receipt=b""))
         await self.shuffle.post(grant.value.bearer_pointer, kept.progress.envelope)
 
     async def _receive(self, kept: KeptRequest, grant: Signed[ComputeGrant]) -> Access | None:

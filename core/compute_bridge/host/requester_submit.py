@@ -148,7 +148,7 @@ class Submitter:
             network = self.market.network
             await send(network, channels.INTAKE, blake3(sealed).digest(), sealed, clock=self.clock)
             verdict = await await_verdict(self.market, kept.id, after=kept.secrets.request_verdicts_after)
-            await kept.advance(evolve(kept.progress, verdict=verdict.reason))
+            await kept.advance(evolve(kept.progress, verdict=verdict.reason.value))
         if kept.progress.verdict != Reason.ADMITTED:
             raise AdmissionError(
                 f"the market refuses request {short(kept.id)}: {kept.progress.verdict}", reason=kept.progress.verdict
