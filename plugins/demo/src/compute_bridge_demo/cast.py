@@ -155,7 +155,7 @@ class Cast:
                 # A card may be admitted before the offers have been seen that its rates follow from.
                 if card.rates.rows and card.provider_id in missing:
                     missing.discard(card.provider_id)
-                    self.tell(f"{self.name(card.provider_id)} sells: {_shown(card)}")
+                    self.tell(f"{self.name(card.provider_id)} sells in {_shown(card)}")
                 if not missing:
                     return
 
@@ -236,6 +236,7 @@ async def _greeting(port: int) -> str | None:
 
 
 def _shown(card: ProviderCard) -> str:
-    regions = ", ".join(sorted({capability.region for capability in card.capabilities}))
+    regions = ", ".join(sorted({row.region for row in card.rates.rows}))
+    vcpu = max(row.units.vcpu for row in card.rates.rows)
     mark = ", on a development attester" if card.development_attestation else ""
-    return f"{regions}, {len(card.rates.rows)} rate row(s), epoch {card.epoch}{mark}"
+    return f"{regions} at {vcpu} nanos a vCPU and hour{mark}"

@@ -55,8 +55,8 @@ class Lease:
                 "--image", "vm:host", "--ssh-key", str(self.cast.folder / scene.REQUESTER_KEY),
             )  # fmt: skip
         self.cast.tell(
-            f"the receipt is open: {access['user']}@{access['host']} port {access['port']}, "
-            f"host key {access['host_key_source']}"
+            f"the receipt opens: {access['user']}@{access['host']} port {access['port']}, "
+            f"host key known as {access['host_key_source']}"
         )
         return access
 
