@@ -18,6 +18,7 @@ from compute_bridge.model.clearing import (
 )
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import ProviderId, RequestId, short
+from compute_bridge.model.projection import project_grant
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.request import ComputeRequest
 from compute_bridge.model.ticket import AdmittedRequest
@@ -222,38 +223,13 @@ class RoundAudit:
             request = self.requests.get(award.request_id)
             require(
                 holds=request is not None
-                and grant == projected(award, request, self.record.value, self._accept_within),
+                and grant == project_grant(award, request, self.record.value, accept_within=self._accept_within),
                 otherwise=f"grant {short(grant.id)} is not what its award and its request make it",
             )
 
     @property
     def _accept_within(self) -> int:
         return self.market.config.accept_within_ticks
-
-
-def projected(award: Award, request: ComputeRequest, record: ClearingRecord, accept_within: int) -> ComputeGrant:
-    """Return the grant that follows from an award, its request and the record, and from nothing else."""
-    valid_from = Tick(record.closed_at + 1)
-    return ComputeGrant(
-        id=award.grant_id,
-        request_id=award.request_id,
-        request_key=request.request_key,
-        provider_id=award.provider_id,
-        card_hash=award.card_hash,
-        round=record.round,
-        requirements=request.requirements,
-        region=award.region,
-        posture=award.posture,
-        band=award.band,
-        manifest_commitment=request.manifest_commitment,
-        envelope_commitment=request.envelope_commitment,
-        bearer_pointer=request.bearer_pointer,
-        rate=award.rate,
-        currency=record.currency,
-        valid_from=valid_from,
-        valid_to=Tick(valid_from + accept_within),
-        duration_ms=request.requirements.duration_ms,
-    )
 
 
 async def find_request(market: Market, request: RequestId) -> ComputeRequest:

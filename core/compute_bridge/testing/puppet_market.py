@@ -31,6 +31,7 @@ from compute_bridge.model.coalition import (
 from compute_bridge.model.control import ControlAction, ControlVerdict, LeaseControl
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import Fingerprint, GrantId, ProviderId, PublicKey, RequestId, UniqueId, derive
+from compute_bridge.model.projection import project_grant
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.request import ComputeRequest, RequestSubmission, RequestVerdict
 from compute_bridge.model.settlement import EntryKind, SettlementKey, SettlementStatement
@@ -260,27 +261,8 @@ class PuppetMarket:
         self, record: ClearingRecord, award: Award, falsify: Callable[[ComputeGrant], ComputeGrant]
     ) -> Signed[ComputeGrant]:
         request = self.requests.pop(award.request_id)
-        valid_from = Tick(record.closed_at + 1)
-        grant = ComputeGrant(
-            id=award.grant_id,
-            request_id=award.request_id,
-            request_key=request.request_key,
-            provider_id=award.provider_id,
-            card_hash=award.card_hash,
-            round=record.round,
-            requirements=request.requirements,
-            region=award.region,
-            posture=award.posture,
-            band=award.band,
-            manifest_commitment=request.manifest_commitment,
-            envelope_commitment=request.envelope_commitment,
-            bearer_pointer=request.bearer_pointer,
-            rate=award.rate,
-            currency=record.currency,
-            valid_from=valid_from,
-            valid_to=Tick(valid_from + self.handshake.compute.accept_within_ticks),
-            duration_ms=request.requirements.duration_ms,
-        )
+        accept_within = self.handshake.compute.accept_within_ticks
+        grant = project_grant(award, request, record, accept_within=accept_within)
         signed = await self.say(channels.GRANT_STREAM, award.grant_id, falsify(grant))
         held = await self.network.get(channels.GRANTS, award.request_id)
         await self.network.put(channels.GRANTS, award.request_id, signed.raw, expect=held.version if held else 0)

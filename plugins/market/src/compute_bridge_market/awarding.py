@@ -11,6 +11,7 @@ from compute_bridge.model import channels
 from compute_bridge.model.card import ProviderCard
 from compute_bridge.model.clearing import Award, ClearingRecord
 from compute_bridge.model.grant import ComputeGrant
+from compute_bridge.model.projection import project_grant
 from compute_bridge.model.units import Milliseconds, Tick
 from compute_bridge.ports.errors import MarketError, RecordConflictError
 from compute_bridge.ports.network import Entry
@@ -80,38 +81,18 @@ class Awarding:
 
 def make_award(module: Module, record: ClearingRecord, award: Award, asked: Asked, card: ProviderCard) -> Awarded:
     """Return the grant that an award stands for; the same record always makes the same grant."""
-    request, config = asked.request, module.config
-    duration = request.requirements.duration_ms
-    valid_to = Tick(record.closed_at + 1 + config.accept_within_ticks)
-    grant = ComputeGrant(
-        id=award.grant_id,
-        request_id=award.request_id,
-        request_key=request.request_key,
-        provider_id=award.provider_id,
-        card_hash=award.card_hash,
-        round=record.round,
-        requirements=request.requirements,
-        region=award.region,
-        posture=award.posture,
-        band=award.band,
-        manifest_commitment=request.manifest_commitment,
-        envelope_commitment=request.envelope_commitment,
-        bearer_pointer=request.bearer_pointer,
-        rate=award.rate,
-        currency=record.currency,
-        valid_from=Tick(record.closed_at + 1),
-        valid_to=valid_to,
-        duration_ms=duration,
-    )
+    config = module.config
+    grant = project_grant(award, asked.request, record, accept_within=config.accept_within_ticks)
+    lasts = ticks_of(grant.duration_ms, config.cadence_ms)
     return Awarded(
         grant=grant,
         account=asked.account,
         requester_fee=record.requester_fee,
         provider_fee=record.provider_fee,
         card_epoch=card.epoch,
-        duration_ms=duration,
+        duration_ms=grant.duration_ms,
         longest_ms=_longest(card, grant),
-        silent_after=Tick(valid_to + ticks_of(duration, config.cadence_ms) + module.limits.grace_ticks),
+        silent_after=Tick(grant.valid_to + lasts + module.limits.grace_ticks),
     )
 
 
