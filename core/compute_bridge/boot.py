@@ -18,6 +18,7 @@ from attrs import asdict, define, field
 
 from compute_bridge import __version__, builtin
 from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, resolved_digest
+from compute_bridge.adapters.boot_inputs import prepare_folder, read_handshake, read_seed
 from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.adapters.secrets import read_secret
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
@@ -40,13 +41,11 @@ from compute_bridge.model.settlement import Claim
 from compute_bridge.ports.attestation import QuoteSource
 from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import BootError, ComputeBridgeError, NoQuoteError, RecordError
+from compute_bridge.ports.errors import BootError, ComputeBridgeError, NoQuoteError
 from compute_bridge.ports.hookspecs import OpenContext
 from compute_bridge.ports.journal import EventDraft, Journal
 from compute_bridge.ports.strategy import Settlement, SettlementContext
-from compute_bridge.wire import codec
-from compute_bridge.wire.records import kind_of
-from compute_bridge.wire.signing import fingerprint, sign
+from compute_bridge.wire.signing import sign
 
 logger = logging.getLogger(__name__)
 
@@ -325,51 +324,6 @@ class Opening:
 
     def _read_secret(self, ref: str) -> bytes:
         return read_secret(ref, base_dir=self.loaded.folder)
-
-
-def prepare_folder(folder: Path) -> bool:
-    """Make ``folder`` for the operator's eyes only where it is missing; return whether it is empty.
-
-    :raises BootError: if it cannot be made or read.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return not any(folder.iterdir())
-    except OSError as error:
-        raise BootError(f"bridge.state_dir {folder}: {error.strerror}; name a folder that can be written") from error
-
-
-def read_handshake(path: Path, expected: bytes) -> Handshake:
-    """Return the handshake in the file at ``path``, for the coalition with this fingerprint.
-
-    :raises BootError: if it cannot be read, is no handshake, or is another coalition's.
-    """
-    mend = "ask the coalition operator for its handshake file and fingerprint"
-    limit = kind_of(Handshake).max_bytes
-    try:
-        with path.open("rb") as file:
-            handshake = codec.decode(file.read(limit + 1), Handshake, max_bytes=limit)
-    except (OSError, RecordError) as error:
-        raise BootError(f"coalition.handshake {path}: {error}; {mend}") from error
-    found = fingerprint(handshake.coalition)
-    if found != expected:
-        raise BootError(f"coalition.handshake {path}: its fingerprint {found.hex()} is not the pinned one; {mend}")
-    return handshake
-
-
-def read_seed(key: str, raw: bytes) -> bytes:
-    """Return the 32-byte seed in a secret: 64 hex digits, or the bytes themselves.
-
-    :raises BootError: if it is neither; ``key`` says where it is named.
-    """
-    if len(raw) == NONCE_BYTES:
-        return raw
-    try:
-        return bytes.fromhex(raw.decode("ascii").strip())
-    except ValueError:
-        raise BootError(
-            f"{key}: is no Ed25519 seed of 64 hex digits; 'compute-bridge config new-key' makes one"
-        ) from None
 
 
 async def boot_keys(journal: Journal, identity: Identity) -> tuple[BootSecrets, dict[PublicKey, BootSecrets]]:

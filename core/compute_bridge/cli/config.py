@@ -110,7 +110,7 @@ def open_kinds(loaded: LoadedBoot) -> tuple[dict[str, Any], Plugins]:
 
 
 def _check(path: Path, flags: Mapping[str, str], *, skip_secrets: bool) -> dict[str, Any]:
-    from compute_bridge.boot import read_handshake
+    from compute_bridge.adapters.boot_inputs import read_handshake
 
     loaded = load_boot(path, flags=flags)
     configs, plugins = open_kinds(loaded)

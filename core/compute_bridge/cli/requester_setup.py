@@ -61,7 +61,7 @@ class Setup:
 
         :raises BootFileError: naming every fault of the file, or of one that it names.
         """
-        from compute_bridge.boot import read_handshake
+        from compute_bridge.adapters.boot_inputs import read_handshake
 
         file: RequesterFile = context.load(path, RequesterFile)
         handshake = read_handshake(Path(file.coalition.handshake), file.coalition.fingerprint)
