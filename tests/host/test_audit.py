@@ -66,6 +66,26 @@ async def test_rounds_are_linked(stage):
     assert (await stage.auditor.clearing(2, LowestRate())).holds
 
 
+async def test_what_strangers_write_between_two_rounds_breaks_no_link(stage):
+    await round_of(stage)
+    await stage.network.append(channels.CLEARING, b"stranger", b"garbage")
+    await stage.network.append(channels.CLEARING, b"replay", stage.market.records[0].raw)
+    await stage.ask()
+    await stage.market.clear()
+
+    assert (await stage.auditor.clearing(2, LowestRate())).holds
+
+
+async def test_a_round_that_was_left_out_of_the_chain_is_found(stage):
+    await round_of(stage)
+    await stage.ask()
+    await stage.market.clear()
+    await stage.ask()
+    await stage.market.clear(record=lambda one: evolve(one, previous=stage.market.records[0].hash))
+
+    assert {"link"} == faults(await stage.auditor.clearing(3, LowestRate()))
+
+
 def other_winner(awards):
     """Give the first award to whoever did not win it."""
     return (evolve(awards[0], provider_id=ProviderId(bytes(32))), *awards[1:])

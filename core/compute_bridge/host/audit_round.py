@@ -103,20 +103,27 @@ class RoundAudit:
         )
 
     async def _check_link(self) -> None:
-        network, record = self.market.network, self.record.value
-        entry = await network.find(channels.CLEARING, channels.number(record.round))
-        require(holds=entry is not None, otherwise="the clearing stream does not hold it")
-        before = (
-            await network.fetch(channels.CLEARING, after=entry.sequence - 2, limit=1)
-            if entry and entry.sequence > 1
-            else ()
+        record = self.record.value
+        entry = await self.market.network.find(channels.CLEARING, channels.number(record.round))
+        before = await self._record_before(entry.sequence) if entry else None
+        require(
+            holds=before is None or before.value.round < record.round,
+            otherwise="it stands after a later round",
         )
-        previous = GENESIS
-        for one in before:
-            earlier = open_signed(one.record, ClearingRecord, self.market.domain, by=self.market.config.signing_key)
-            require(holds=earlier.value.round < record.round, otherwise="it stands after a later round")
-            previous = earlier.hash
+        previous = before.hash if before else GENESIS
         require(holds=record.previous == previous, otherwise="it does not name the record before it")
+
+    async def _record_before(self, sequence: int) -> Signed[ClearingRecord] | None:
+        """Return the module's last record before ``sequence``; what others wrote between is none."""
+        for before in range(sequence - 1, 0, -1):
+            [entry] = await self.market.network.fetch(channels.CLEARING, after=before - 1, limit=1)
+            try:
+                found = open_signed(entry.record, ClearingRecord, self.market.domain, by=self.market.config.signing_key)
+            except RecordError:
+                continue
+            if entry.record_id == channels.number(found.value.round):
+                return found
+        return None
 
     # --- what went in -----------------------------------------------------------------------------
 
