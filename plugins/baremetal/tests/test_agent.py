@@ -1,6 +1,7 @@
 """The part on the rack host, run here by the shells that rack hosts have, on folders of our own."""
 
 import base64
+import fcntl
 import hashlib
 import os
 import select
@@ -198,10 +199,24 @@ def test_a_hold_whose_maker_died_is_released(agent: Agent):
 def test_a_dead_workload_is_listed_no_more_and_its_status_is_told(agent: Agent, living: list[str]):
     kill(int(said(living, "pid")))
     listed = agent.ask("list", {}, watch=(TOKEN,))
+    assert f"lease {TOKEN}" not in listed
+    # Its keeper may be the one who buries it.
+    while f"dying {TOKEN}" in listed:
+        listed = agent.ask("list", {}, watch=(TOKEN,))
 
     assert f"lease {TOKEN}" not in listed
     assert said(listed, "cause") == "exited"
     assert "status 137" in said(listed, "detail")
+
+
+def test_a_workload_that_is_being_buried_is_neither_live_nor_lost(agent: Agent):
+    folder = agent.lease(driver="process")
+    (folder / "run").write_text("pid 1\nticks 0\nboot 00000000-another-boot\n")
+    with (agent.state / "locks" / TOKEN).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        listed = agent.ask("list", {}, watch=(TOKEN,))
+
+    assert listed == ["room now", "cpu 0", "mem 0", "disk 3", f"dying {TOKEN}"]
 
 
 def test_a_restart_of_the_rack_host_loses_its_leases(agent: Agent):

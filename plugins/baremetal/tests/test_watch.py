@@ -133,6 +133,28 @@ async def test_a_waiter_that_leaves_takes_no_other_along(rack: CountedRack, wait
     assert set(waiters.told) == {TOKENS[1]}
 
 
+async def test_the_dying_have_not_ended_yet():
+    answers = [
+        Listing(frozenset(TOKENS[:1]), {}, 0, 0, 0, {}, frozenset(TOKENS[:1])),
+        Listing(frozenset(TOKENS[:1]), {}, 0, 0, 0, {TOKENS[0]: InstanceExit(ExitCause.EXITED, UtcMs(3))}),
+    ]
+
+    async def ask(_asked: Iterable[Token]) -> Listing:
+        return answers.pop(0)
+
+    clock = VirtualClock()
+    told: list[InstanceExit] = []
+
+    async def wait() -> None:
+        told.append(await Watch(ask, clock, every_ms=TICK_MS, place="here").until_exit(TOKENS[0]))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await clock.advance(TICK_MS)
+
+    assert [ExitCause.EXITED] == [exit_.cause for exit_ in told]
+
+
 async def test_what_the_rack_host_forgot_is_lost():
     async def forgetful(asked: Iterable[Token]) -> Listing:
         return Listing(frozenset(asked), {}, 0, 0, 0)

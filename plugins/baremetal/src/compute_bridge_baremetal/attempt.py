@@ -75,7 +75,7 @@ class Attempt:
 
     async def _refuse_ended(self, instance: Instance) -> None:
         listing = await self._rack.listing([instance.token])
-        if instance.token in listing.leases:
+        if not listing.tells_end(instance.token):
             return
         end = listing.ends.get(instance.token)
         told = f"{end.cause}: {end.detail}" if end else "it is gone"

@@ -17,7 +17,10 @@ Lines = Mapping[str, str]
 
 @frozen
 class Listing:
-    """One answer of a rack host: its live leases, what they take, and the ends of those asked after."""
+    """One answer of a rack host: its live leases, what they take, and the ends of those asked after.
+
+    The ``dying`` are live no more, and their ends are not recorded yet.
+    """
 
     asked: frozenset[Token]
     leases: Mapping[Token, Instance]
@@ -25,6 +28,11 @@ class Listing:
     mem_mib: int
     disk_gib: int
     ends: Mapping[Token, InstanceExit] = field(factory=dict)
+    dying: frozenset[Token] = frozenset()
+
+    def tells_end(self, token: Token) -> bool:
+        """Return whether ``token`` has ended, or was never there."""
+        return token not in self.leases and token not in self.dying
 
 
 @frozen
@@ -131,15 +139,18 @@ def read_listing(pairs: tuple[tuple[str, str], ...], machine: str, asked: frozen
     """Return the listing in a reply of the agent."""
     leases: dict[Token, Instance] = {}
     ends: dict[Token, InstanceExit] = {}
+    dying: set[Token] = set()
     room: Lines = {}
-    for head, name, lines in sections(pairs, "lease", "room", "ended"):
+    for head, name, lines in sections(pairs, "lease", "room", "ended", "dying"):
         if head == "lease":
             leases[Token(bytes.fromhex(name))] = read_instance(lines, machine)
         elif head == "ended":
             ends[Token(bytes.fromhex(name))] = read_exit(lines)
+        elif head == "dying":
+            dying.add(Token(bytes.fromhex(name)))
         elif head == "room":
             room = lines
-    return Listing(asked, leases, int(room["cpu"]), int(room["mem"]), int(room["disk"]), ends)
+    return Listing(asked, leases, int(room["cpu"]), int(room["mem"]), int(room["disk"]), ends, frozenset(dying))
 
 
 def read_exit(lines: Lines) -> InstanceExit:

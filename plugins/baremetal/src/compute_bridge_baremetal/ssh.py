@@ -21,8 +21,9 @@ _PROBE_S = 2
 _KEEPALIVE_S = 5
 _KEEPALIVES = 3
 _CLOSE_S = 2
-# OpenSSH's MaxSessions is 10 for each connection, unless its operator says otherwise.
-_SESSIONS = 8
+# OpenSSH's MaxSessions is 10 for each connection, unless its operator says otherwise, and it counts the ended a while.
+_SESSIONS = 5
+_PAUSES_S = (0.02, 0.1, 0.5)
 _REPLY_BYTES = 8 << 20
 # Each algorithm, and the type of key that it is for.
 _HOST_KEY_ALGORITHMS = {
@@ -116,14 +117,20 @@ class SshLink:
                 await connection.wait_closed()
 
     async def _start(self, command: str) -> "asyncssh.SSHClientProcess[bytes]":
-        kept = self._connection
-        try:
-            return await self._open_session(command)
-        except (OSError, asyncssh.Error):
-            # A kept connection may have died unnoticed, and nothing was asked yet; a new one gets no second try.
-            if kept is None or not self._owner.lost:
-                raise
-            return await self._open_session(command)
+        # Nothing was asked yet, so to try again is safe.
+        for pause_s in _PAUSES_S:
+            was_kept = self._connection is not None
+            try:
+                return await self._open_session(command)
+            except (OSError, asyncssh.Error) as error:
+                if not self._may_pass(error, was_kept=was_kept):
+                    raise
+            await anyio.sleep(pause_s)
+        return await self._open_session(command)
+
+    def _may_pass(self, error: Exception, *, was_kept: bool) -> bool:
+        """Return whether a kept connection died unnoticed, or a server has not yet forgotten sessions that ended."""
+        return was_kept if self._owner.lost else isinstance(error, asyncssh.ChannelOpenError)
 
     async def _open_session(self, command: str) -> "asyncssh.SSHClientProcess[bytes]":
         connection = await self._connected()

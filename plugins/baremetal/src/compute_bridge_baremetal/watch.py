@@ -39,7 +39,7 @@ class Watch:
             seen = 0
             while True:
                 seen, listing = await self._newer(seen, token)
-                if listing is not None and token not in listing.leases:
+                if listing is not None and listing.tells_end(token):
                     return listing.ends.get(token) or _vanished(self._place)
                 await self._clock.sleep_ms(self._every_ms)
 

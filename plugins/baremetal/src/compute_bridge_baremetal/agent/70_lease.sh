@@ -149,14 +149,11 @@ end() (
 # attend TOKEN: see to a directory whose bridge may be long gone; fail where no live machine is in it.
 attend() {
     lease=$LEASES/$1
-    if is_locked "$LOCKS/$1"; then
-        [ -f "$lease/run" ]
-        return
-    fi
     if is_alive "$lease"; then
-        is_locked "$lease/keeper.lock" || spawn_keeper "$1"
+        is_locked "$LOCKS/$1" || is_locked "$lease/keeper.lock" || spawn_keeper "$1"
         return 0
     fi
-    end "$lease" exited >/dev/null
+    # Whoever has the lock is making it, or burying it already.
+    is_locked "$LOCKS/$1" || end "$lease" exited >/dev/null
     return 1
 }

@@ -87,15 +87,17 @@ write_run() {
     cgroup_of "$1"
 }
 
+# show TOKEN: print a lease, whole or not at all: it may be buried meanwhile.
 show() {
+    shown_lines=$(grep -v '^podman ' "$LEASES/$1/record" && cat "$LEASES/$1/run") || return 1
     say lease "$1"
-    grep -v '^podman ' "$LEASES/$1/record"
-    cat "$LEASES/$1/run"
+    printf '%s\n' "$shown_lines"
 }
 
 op_list() {
+    shown=' '
     for token in $(entries "$LEASES"); do
-        attend "$token" && [ -f "$LEASES/$token/run" ] && show "$token"
+        attend "$token" && show "$token" 2>/dev/null && shown="$shown$token "
     done
     sum_used
     say room now
@@ -103,7 +105,14 @@ op_list() {
     say mem $used_mem
     say disk $used_disk
     for token in $req_watch; do
-        [ -f "$ENDED/$token" ] && say ended "$token" && cat "$ENDED/$token"
+        case $shown in *" $token "*) continue ;; esac
+        # The folder goes after the tombstone has come, so what has neither was never here.
+        if [ -d "$LEASES/$token" ]; then
+            say dying "$token"
+        elif [ -f "$ENDED/$token" ]; then
+            say ended "$token"
+            cat "$ENDED/$token"
+        fi
     done
 }
 
