@@ -281,6 +281,15 @@ def requests(draw, label, providers):
     )
 
 
+def test_a_preferred_bid_beyond_the_max_rate_leaves_the_affordable_one_in_another_band():
+    dear = row(900, posture=Posture.TDX, band="other")
+    seller = bidder(card("p", row(100), dear, max_leases=1))
+    asked = request("r", max_rate=500, tdx=TdxNeed.PREFERRED)
+    (award,) = clear([asked], [seller]).awards
+
+    assert ("std", Posture.NONE, 100) == (award.band, award.posture, award.rate)
+
+
 @st.composite
 def rounds(draw):
     sellers = [draw(bidders(f"p{count}")) for count in range(draw(st.integers(0, 4)))]

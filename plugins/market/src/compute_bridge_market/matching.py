@@ -116,7 +116,7 @@ def match(
 ) -> dict[RequestId, Match]:
     """Return who serves whom, the same for every order of the inputs."""
     seats = {provider: _Seats.of(bidder) for provider, bidder in bidders.items()}
-    wishes = {one.id: _wishes(one, asked[one.id], beacon) for one in requests}
+    wishes = {one.id: _wishes(one, asked[one.id], bidders, beacon) for one in requests}
     waiting = list(requests)
     while waiting:
         one = waiting.pop()
@@ -133,25 +133,32 @@ def match(
     return {one.request_id: Match(one.proposal.provider, one.proposal.bid) for one in held}
 
 
-def _wishes(one: OpenRequest, asked: dict[ProviderId, Bid | Reason], beacon: bytes) -> list[_Proposal]:
+def _wishes(
+    one: OpenRequest, asked: dict[ProviderId, Bid | Reason], bidders: dict[ProviderId, Bidder], beacon: bytes
+) -> list[_Proposal]:
     """Return a heap of what ``one`` would accept."""
-    wishes = [
-        _Proposal(
-            Match.standing(one.request, answer), priority(beacon, one.id, provider), provider, answer, frozenset(), one
-        )
-        for provider, answer in asked.items()
-        if isinstance(answer, Bid) and answer.rate <= one.request.max_rate
-    ]
-    heapq.heapify(wishes)
-    return wishes
+    wishes = []
+    for provider, answer in asked.items():
+        if isinstance(answer, Bid):
+            standing = Match.standing(one.request, answer)
+            best = _Proposal(standing, priority(beacon, one.id, provider), provider, answer, frozenset(), one)
+            # Its best may be dear because it is confidential; another band may be within the max rate.
+            is_payable = answer.rate <= one.request.max_rate
+            wishes.append(best if is_payable else _next(best, bidders[provider]))
+    heap = [wish for wish in wishes if wish is not None]
+    heapq.heapify(heap)
+    return heap
 
 
 def _next(refused: _Proposal, bidder: Bidder) -> _Proposal | None:
-    """Return the same provider's next bid, its fuller bands left out."""
+    """Return the same provider's next bid within the max rate, its fuller and dearer bands left out."""
     full = refused.full | {refused.bid.band}
     request = refused.request.request
     answer = bid(bidder.card, request.requirements, busy=_busy(bidder) | full)
-    if isinstance(answer, Reason) or answer.rate > request.max_rate:
+    while isinstance(answer, Bid) and answer.rate > request.max_rate:
+        full |= {answer.band}
+        answer = bid(bidder.card, request.requirements, busy=_busy(bidder) | full)
+    if isinstance(answer, Reason):
         return None
     standing = Match.standing(request, answer)
     return _Proposal(standing, refused.priority, refused.provider, answer, full, refused.request)
