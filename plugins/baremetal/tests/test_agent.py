@@ -219,6 +219,19 @@ def test_a_workload_that_is_being_buried_is_neither_live_nor_lost(agent: Agent):
     assert listed == ["room now", "cpu 0", "mem 0", "disk 3", f"dying {TOKEN}"]
 
 
+def test_after_a_restart_of_the_rack_host_no_process_of_another_is_ended(agent: Agent):
+    with subprocess.Popen(["sleep", "1000"]) as innocent:
+        folder = agent.lease(driver="process")
+        stale = f"pid {innocent.pid}\nticks 0\nboot 00000000-another-boot\n"
+        (folder / "run").write_text(stale)
+        (folder / "main").write_text(stale)
+        listed = agent.ask("list", {}, watch=(TOKEN,))
+
+        assert said(listed, "cause") == "lost"
+        assert innocent.poll() is None
+        innocent.kill()
+
+
 def test_a_restart_of_the_rack_host_loses_its_leases(agent: Agent):
     folder = agent.lease(driver="process")
     (folder / "run").write_text("pid 1\nticks 0\nboot 00000000-another-boot\n")
@@ -419,7 +432,6 @@ class TestSystemd:
             "CPUQuota": "50%",
             "MemoryMax": "320M",
             "TasksMax": "96",
-            "RuntimeMaxSec": "660",
         }
 
     def test_the_keeper_is_a_unit_that_outlives_the_session(self, agent: Agent, recorder: Path):
@@ -427,6 +439,7 @@ class TestSystemd:
         unit = next(line for line in recorder.read_text().splitlines() if "-keeper-" in line)
 
         assert properties(unit)["KillMode"] == "process"
+        assert properties(unit)["Restart"] == "on-failure"
         assert unit.endswith(f"{agent.state} keep {TOKEN}")
 
     def test_the_container_lives_in_its_unit(self, agent: Agent, recorder: Path):

@@ -111,6 +111,11 @@ def test_ranges_and_resolvers_are_ipv4():
         rack(dns=("::1",))
 
 
+def test_containers_are_reached_by_ipv4():
+    with pytest.raises(ValueError, match="give an IPv4 listen_address"):
+        rack(machines=(machine(address="2001:db8::7"),))
+
+
 def test_an_image_is_named_by_its_digest():
     with pytest.raises(ValueError, match="digest 'vm:host' is not"):
         RackImage(digest="vm:host", archive=FilePath("/a.tar"))

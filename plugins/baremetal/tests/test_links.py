@@ -179,6 +179,18 @@ async def test_a_machine_without_its_driver_is_not_offered_and_says_why(
     assert "guest_sshd names no program here: /no/such/server" in caplog.text
 
 
+async def test_a_damaged_record_concludes_nothing_and_names_its_folder(rack: RackWorld, backend: Backend, order: Order):
+    instance = await backend.provision(order)
+    record = rack.state_of(0) / "leases" / instance.token.hex() / "record"
+    whole = await to_thread.run_sync(record.read_text)
+    await to_thread.run_sync(record.write_text, whole.replace("mac ", "mca "))
+    with pytest.raises(UnavailableError, match=r"rack host m0: a lease's record is damaged .'mac'."):
+        await backend.list_owned()
+    await to_thread.run_sync(record.write_text, whole)
+
+    assert await backend.list_owned() == (instance,)
+
+
 async def test_a_profile_that_talks_disturbs_nobody(rack: RackWorld, backend: Backend):
     gate = rack.sshds[0].folder / "gate.sh"
     text = await to_thread.run_sync(gate.read_text)

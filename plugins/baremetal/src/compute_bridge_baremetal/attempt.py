@@ -5,6 +5,7 @@ import secrets
 
 import anyio
 
+from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import Instance, Order
 from compute_bridge.ports.clock import Clock, poll
 from compute_bridge.ports.errors import (
@@ -38,13 +39,16 @@ class Attempt:
         self._clock = clock
         self._number = secrets.token_hex(32)
 
-    async def make(self, remaining_ms: int) -> Instance:
+    async def make(self) -> Instance:
         """Return the ready instance, made now or before."""
         rack, order = self._rack, self._order
+        remaining_ms(order.ends_at, self._clock, rack.place)
         if order.image.is_oci:
             await rack.bring_image(order.image.digest_hex)
+        # Reckoned again, for to bring an image may take long.
+        left = remaining_ms(order.ends_at, self._clock, rack.place)
         try:
-            made = await rack.create(order, attempt=self._number, remaining_ms=remaining_ms)
+            made = await rack.create(order, attempt=self._number, remaining_ms=left)
             await self._await_ready(made.instance, is_ours=made.is_new)
         except _OPEN_ENDED:
             raise
@@ -94,3 +98,14 @@ class Attempt:
                 f"{self._rack.place}: the attempt failed and could not be taken back; "
                 "end the lease when the machine answers"
             ) from error
+
+
+def remaining_ms(ends_at: UtcMs, clock: Clock, place: str) -> int:
+    """Return how long a lease may still run; a rack host is told the span, so its wrong clock ends nothing early.
+
+    :raises UnservableError: if the end has passed.
+    """
+    remaining = ends_at - clock.utc_ms()
+    if remaining <= 0:
+        raise UnservableError(f"{place}: the end of the lease has passed; order with a later one")
+    return remaining

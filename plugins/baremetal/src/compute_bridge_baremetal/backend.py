@@ -26,7 +26,7 @@ from compute_bridge.ports.backend import (
 )
 from compute_bridge.ports.errors import BackendError, UnavailableError, UnservableError
 from compute_bridge.wire.keys import require_ssh_public_line
-from compute_bridge_baremetal.attempt import Attempt
+from compute_bridge_baremetal.attempt import Attempt, remaining_ms
 from compute_bridge_baremetal.config import BaremetalConfig, RackMachine
 from compute_bridge_baremetal.offers import capability, complaint, free_of, offer_of
 from compute_bridge_baremetal.protocol import script
@@ -134,7 +134,7 @@ class BaremetalBackend(Backend, SupportsExtend):
     async def provision(self, order: Order) -> Instance:
         """Make the workload of ``order`` on the machine that its offer names, and wait for its SSH server."""
         rack = self._rack_for(order)
-        return await Attempt(rack, order, self._context.clock).make(self._remaining_ms(order.ends_at))
+        return await Attempt(rack, order, self._context.clock).make()
 
     def _rack_for(self, order: Order) -> RackHost:
         rack = self._racks.get(order.offer.id)
@@ -149,20 +149,14 @@ class BaremetalBackend(Backend, SupportsExtend):
         _refuse_odd_access(order, rack.place)
         return rack
 
-    def _remaining_ms(self, ends_at: UtcMs) -> int:
-        # Told as a span, so that a rack host's wrong clock ends nothing early.
-        remaining = ends_at - self._context.clock.utc_ms()
-        if remaining <= 0:
-            raise UnservableError(f"backend {self.name}: the end of the lease has passed; order with a later one")
-        return remaining
-
     async def extend(self, instance: InstanceId, ends_at: UtcMs) -> None:
         """Move the end that the rack host itself enforces."""
         located = self._locate(instance)
         if located is None:
             raise UnservableError(self._unknown(instance))
         rack, token = located
-        await rack.extend(token, ends_at=ends_at, remaining_ms=self._remaining_ms(ends_at))
+        left = remaining_ms(ends_at, self._context.clock, rack.place)
+        await rack.extend(token, ends_at=ends_at, remaining_ms=left)
 
     async def terminate(self, instance: InstanceId) -> None:
         """End the lease: workload, network, rules, port and record."""

@@ -235,6 +235,8 @@ class BaremetalConfig:
         names = [machine.name for machine in value]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two machines are called {twice[0]}: give each its own name")
+        if self.driver is Driver.PODMAN and any(":" in machine.listens for machine in value):
+            raise ValueError("containers are reached by IPv4 only: give an IPv4 listen_address")
 
     @images.validator
     def _can_be_run(self, _attribute: object, value: tuple[RackImage, ...]) -> None:

@@ -14,6 +14,7 @@ _MEANINGS: dict[str, tuple[Callable[[str], errors.BackendError], str]] = {
     "ended": (errors.UnservableError, "a token is served once; order under a new one"),
     "start": (errors.UnservableError, "see that the image and the driver's settings work there"),
     "image": (errors.UnservableError, "make the archive anew and compare its digest"),
+    "lingers": (errors.NotYetTerminatedError, "end it again"),
     "stuck": (errors.StopFailoverError, "look at the machine: something does not go away"),
     "busy": (errors.UnavailableError, "try again"),
     "cut-short": (errors.UnavailableError, "try again"),

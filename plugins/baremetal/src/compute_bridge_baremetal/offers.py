@@ -46,6 +46,7 @@ def offer_of(
         cost=CostBasis(config.currency, config.cost, now, COST_SOURCE),
         runs_oci=config.runs_oci,
         images=config.vm_images,
+        image_verifier="backend" if config.runs_oci else "nobody",
         max_duration_ms=serves.max_duration_ms,
     )
 

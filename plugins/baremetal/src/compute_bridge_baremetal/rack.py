@@ -1,7 +1,7 @@
 """One rack host: the agent on it, asked in the port's own words."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 import anyio
@@ -57,14 +57,17 @@ class RackHost:
     async def facts(self) -> Facts:
         """Return what the machine says of itself."""
         request = {"driver": self._config.driver.value, **limit_lines(self.machine, self._config)}
-        return read_facts(dict(await self._ask("facts", request, doing="examine the machine")))
+        pairs = await self._ask("facts", request, doing="examine the machine")
+        with self._understood():
+            return read_facts(dict(pairs))
 
     async def listing(self, asked: Iterable[Token] = ()) -> Listing:
         """Return the live leases, and the ends of those in ``asked`` that are gone."""
         tokens = frozenset(asked)
         watch = tuple(sorted(token.hex() for token in tokens))
         pairs = await self._ask("list", {}, watch=watch, doing="list its leases")
-        return read_listing(pairs, self.machine.name, tokens)
+        with self._understood():
+            return read_listing(pairs, self.machine.name, tokens)
 
     async def create(self, order: Order, *, attempt: str, remaining_ms: int) -> Made:
         """Make the lease of ``order``, or return the one that is there."""
@@ -76,11 +79,14 @@ class RackHost:
             "remaining_ms": remaining_ms,
         }
         lines = dict(await self._ask("create", request, doing="start the workload", within_s=_CHANGE_S))
-        return Made(read_instance(lines, self.machine.name), lines["state"] == "new")
+        with self._understood():
+            return Made(read_instance(lines, self.machine.name), lines["state"] == "new")
 
     async def usage(self, token: Token) -> UsageMetrics:
         """Return what a lease has used, also after its end."""
-        return read_usage(dict(await self._ask("usage", {"token": token.hex()}, doing="meter the lease")))
+        pairs = await self._ask("usage", {"token": token.hex()}, doing="meter the lease")
+        with self._understood():
+            return read_usage(dict(pairs))
 
     async def extend(self, token: Token, *, ends_at: int, remaining_ms: int) -> None:
         """Move the end of a live lease."""
@@ -145,6 +151,15 @@ class RackHost:
         except protocol.CutShortError as error:
             raise UnavailableError(
                 f"{self.place}: cannot {doing}: {error}; see that {self.machine.state_dir} can be written there"
+            ) from error
+
+    @contextmanager
+    def _understood(self) -> Generator[None]:
+        try:
+            yield
+        except (KeyError, ValueError) as error:
+            raise UnavailableError(
+                f"{self.place}: a lease's record is damaged ({error}); look at {self.machine.state_dir}/leases there"
             ) from error
 
 

@@ -34,7 +34,7 @@ process_start() {
     # sshd run by root wants its empty directory, which only a service manager's start makes.
     [ "$(id -u)" -ne 0 ] || mkdir -p -m 755 /run/sshd
     detached sh "$SELF" "$STATE" serve "${1##*/}"
-    await_file "$1/pid" && cat "$1/pid"
+    await_file "$1/main" && number "$1/main" pid
 }
 
 # op_serve TOKEN: be the parent of the SSH server, so that its exit status is known.
@@ -44,7 +44,11 @@ op_serve() {
     mark=$1
     shift
     COMPUTE_BRIDGE_LEASE=$mark setsid "$@" -D -e -f "$lease/guest/sshd_config" 2>"$lease/guest.log" &
-    printf '%s\n' $! | put "$lease/pid"
+    {
+        say pid $!
+        say ticks "$(started_ticks $!)"
+        say boot "$(boot_id)"
+    } | put "$lease/main"
     wait $!
     status=$?
     [ -d "$lease" ] && printf '%s\n' "$status" | put "$lease/status"
@@ -52,7 +56,7 @@ op_serve() {
 
 # process_stop LEASE: kill the tree; return when nothing of it lives.
 process_stop() {
-    [ -f "$1/pid" ] || return 0
+    [ -f "$1/main" ] || return 0
     rounds=0
     while stopped=$(tree_pids "$1") && [ -n "$stopped" ]; do
         # Stopped before killed, or a tree that forks would outrun us.
@@ -66,8 +70,11 @@ process_stop() {
     done
 }
 
+# tree_pids LEASE: print what lives of it. Its main process only where it is the very one that was started.
 tree_pids() {
-    tree "$(cat "$1/pid")" "${1##*/}" | cut -d ' ' -f 3- | tr ' ' '\n' | sort -n
+    root=$(number "$1/main" pid)
+    [ "$(get "$1/main" boot)" = "$(boot_id)" ] && [ "$(get "$1/main" ticks)" = "$(started_ticks "$root")" ] || root=0
+    tree "$root" "${1##*/}" | cut -d ' ' -f 3- | tr ' ' '\n' | sort -n
 }
 
 process_clean() {

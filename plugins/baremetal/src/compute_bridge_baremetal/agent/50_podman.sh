@@ -112,6 +112,7 @@ podman_stop() {
     # The monitor takes the network down when the container ends, and podman rm, meeting it there, leaves the
     # ports forwarded for ever: so the monitor goes first.
     monitor=$(number "$1/record" monitor)
+    ! is_of_another_boot "$1" || monitor=0
     rounds=0
     while [ "$monitor" -gt 0 ] && started_ticks "$monitor" >/dev/null && [ $rounds -lt 500 ]; do
         rounds=$((rounds + 1))
@@ -156,13 +157,7 @@ podman_cgroups() {
 unit_properties() {
     printf '%s\n' Type=exec Slice=compute-bridge.slice Delegate=yes KillMode=mixed TimeoutStopSec=20 \
         CollectMode=inactive-or-failed "CPUQuota=$(((req_cpu + 9) / 10))%" "MemoryMax=$((req_mem + 64))M" \
-        "TasksMax=$((req_pids + 32))" "RuntimeMaxSec=$((req_remaining_ms / 1000 + 60))"
-}
-
-# podman_extend LEASE: the unit's own end, which is only a second fence behind the keeper, moves out of the way.
-podman_extend() {
-    [ ! -d "$SYSTEMD" ] ||
-        unlocked systemctl set-property --runtime "$(unit "$1")" "RuntimeMaxSec=$((req_remaining_ms / 1000 + 86400))" 2>/dev/null
+        "TasksMax=$((req_pids + 32))"
 }
 
 # podman_run LEASE NAME: start the container, in a unit where systemd is PID 1.

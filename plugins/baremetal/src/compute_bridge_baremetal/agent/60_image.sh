@@ -25,6 +25,7 @@ op_image_put() {
     # Podman names what it loads after the folder, as it is given, and takes small letters only.
     layout=$incoming/cb-image-$(printf '%s' "$req_image" | cut -c 1-24)
     trap 'rm -rf "$incoming"' EXIT
+    trap 'exit 1' HUP INT TERM
     mkdir -p "$layout" || fail storage "cannot write to $IMAGES"
     head -c "$req_size" >"$layout.tar" && tar -C "$layout" -xf "$layout.tar"
     unpacked=$?

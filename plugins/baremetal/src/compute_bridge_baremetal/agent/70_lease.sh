@@ -78,6 +78,11 @@ is_alive() {
     alive_ticks=$(started_ticks "$(number "$1/run" pid)") && [ "$alive_ticks" = "$(get "$1/run" ticks)" ]
 }
 
+# is_of_another_boot LEASE: whether it was started before the rack host was; its process ids are others' now.
+is_of_another_boot() {
+    [ -f "$1/run" ] && [ "$(get "$1/run" boot)" != "$(boot_id)" ]
+}
+
 # is_locked FILE: whether somebody holds the lock.
 is_locked() (
     exec 4>"$1"
@@ -137,7 +142,7 @@ end() (
     fi
     cause=$2 detail=
     if [ "$cause" = exited ]; then
-        if [ "$(get "$1/run" boot)" != "$(boot_id)" ]; then
+        if is_of_another_boot "$1"; then
             cause=lost detail='the rack host restarted'
         else
             detail=$("$(get "$1/record" driver)_detail" "$1" | brief) || cause=lost

@@ -5,8 +5,8 @@ spawn_keeper() {
     if [ -d "$SYSTEMD" ] && [ "$(id -u)" -eq 0 ]; then
         # A session's processes may be killed with it (KillUserProcesses), a unit's are not.
         unlocked systemd-run --quiet --unit "compute-bridge-keeper-$(printf '%s' "$1" | cut -c 1-24)-$$.service" \
-            --property=CollectMode=inactive-or-failed --property=KillMode=process \
-            --property=Slice=compute-bridge.slice -- sh "$SELF" "$STATE" keep "$1" </dev/null >/dev/null 2>&1 && return
+            --property=CollectMode=inactive-or-failed --property=KillMode=process --property=Restart=on-failure \
+            --property=RestartSec=1 --property=Slice=compute-bridge.slice -- sh "$SELF" "$STATE" keep "$1" </dev/null >/dev/null 2>&1 && return
     fi
     detached sh "$SELF" "$STATE" keep "$1"
 }

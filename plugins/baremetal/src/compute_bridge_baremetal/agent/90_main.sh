@@ -144,7 +144,6 @@ op_extend() {
         grep -v '^deadline_up ' "$lease/run"
         say deadline_up "$(($(uptime_ms) + req_remaining_ms))"
     } | put "$lease/run" || fail storage "cannot write to $LEASES: is the disk full?"
-    [ "$(get "$lease/record" driver)" != podman ] || podman_extend "$lease"
     say state extended
 }
 
@@ -158,9 +157,9 @@ op_terminate() {
     if [ -n "${req_attempt:-}" ]; then
         undo_attempt
     elif [ -f "$lease/run" ]; then
-        bury "$lease" terminated '' || fail stuck "the workload does not go away"
+        bury "$lease" terminated '' || fail lingers "the workload does not go away"
     elif [ -d "$lease" ]; then
-        discard "$lease" || fail stuck "the hold does not go away"
+        discard "$lease" || fail lingers "the hold does not go away"
     fi
     say state gone
 }
@@ -168,13 +167,14 @@ op_terminate() {
 undo_attempt() {
     for made in "$lease/record" "$ENDED/$req_token"; do
         [ "$(get "$made" attempt)" = "$req_attempt" ] || continue
-        [ ! -d "$lease" ] || bury "$lease" terminated '' || fail stuck "the workload does not go away"
+        [ ! -d "$lease" ] || bury "$lease" terminated '' || fail lingers "the workload does not go away"
         rm -f "$ENDED/$req_token"
     done
 }
 
-# forget_old: tombstones and locks a month old tell nobody anything any more.
+# forget_old: tombstones and locks a month old tell nobody anything any more, nor do images cut short yesterday.
 forget_old() {
+    find "$IMAGES" -maxdepth 1 -name '.incoming.*' -mtime +0 -exec rm -rf {} + 2>/dev/null
     find "$ENDED" "$ABANDONED" "$LOCKS" -type f -mtime +30 -exec rm -f {} + 2>/dev/null
 }
 
@@ -191,6 +191,6 @@ facts | create | list | usage | extend | terminate | image_state | image_put) ;;
 *) fail bad-request "unknown operation $OP" ;;
 esac
 read_request
-[ "$OP" != create ] || forget_old
+case $OP in create | image_put) forget_old ;; esac
 "op_$OP"
 finish
