@@ -19,6 +19,7 @@ from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.units import Tick
 from compute_bridge.ports.errors import BootError, MarketError, RecordError
 from compute_bridge.ports.network import Entry, Network
+from compute_bridge.wire.record_ids import own_id
 from compute_bridge.wire.signing import Domain, Signed, fingerprint, open_self_signed, open_signed
 
 logger = logging.getLogger(__name__)
@@ -212,7 +213,10 @@ class Market:
         entry = await self.network.find(stream, record_id)
         if entry is None:
             raise MarketError(f"stream {stream} holds no record {record_id.hex()[:24]}")
-        return self._open(entry.record, cls)
+        found = self._open(entry.record, cls)
+        if own_id(found.value) != record_id:
+            raise MarketError(f"stream {stream}: under id {record_id.hex()[:24]} stands another record of the module")
+        return found
 
     async def _follow(self, stream: str, cls: type[T], after: int) -> AsyncGenerator[tuple[int, Signed[T]], None]:
         async for entry in self.network.follow(stream, after=after):

@@ -60,7 +60,8 @@ async def latest_grant(market: Market, request: RequestId) -> Signed[ComputeGran
     held = await market.network.get(channels.GRANTS, request)
     if held is None:
         return None
-    return open_signed(held.value, ComputeGrant, market.domain, by=market.config.signing_key)
+    grant = open_signed(held.value, ComputeGrant, market.domain, by=market.config.signing_key)
+    return grant if grant.value.request_id == request else None
 
 
 async def bids_of(market: Market, request: RequestId, *, after: int) -> tuple[Verdict, ...]:

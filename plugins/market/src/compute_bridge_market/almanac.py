@@ -10,7 +10,7 @@ from compute_bridge.model import channels
 from compute_bridge.model.almanac import AlmanacTick
 from compute_bridge.model.units import Tick, UtcMs
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import MarketError, RecordConflictError, RecordError, TailMovedError
+from compute_bridge.ports.errors import MarketError, RecordConflictError, TailMovedError
 from compute_bridge.ports.network import Entry, Network
 from compute_bridge.wire.signing import Signed
 from compute_bridge_market.publishing import Publisher
@@ -84,10 +84,9 @@ async def last_own(publisher: Publisher, stream: str, cls: type[T]) -> Signed[T]
     while end > 0:
         start = max(0, end - _PAGE)
         for entry in reversed(await _page(publisher.network, stream, start, end)):
-            try:
-                return publisher.open(entry.record, cls)
-            except RecordError as error:
-                logger.warning("stream %s: entry %d is not the market's: %s", stream, entry.sequence, error)
+            found = publisher.own(stream, entry, cls)
+            if found is not None:
+                return found
         end = start
     return None
 

@@ -7,7 +7,8 @@ from typing import TypeVar
 from attrs import frozen
 
 from compute_bridge.ports.errors import RecordConflictError, RecordError, StaleVersionError
-from compute_bridge.ports.network import Network, SupportsBatches
+from compute_bridge.ports.network import Entry, Network, SupportsBatches
+from compute_bridge.wire.record_ids import own_id
 from compute_bridge.wire.signing import Signed, open_signed, sign
 from compute_bridge_market.module import Module
 
@@ -45,11 +46,19 @@ class Publisher:
         entry = await self.network.find(stream, record_id)
         if entry is None:
             return None
+        return self.own(stream, entry, cls)
+
+    def own(self, stream: str, entry: Entry, cls: type[T]) -> Signed[T] | None:
+        """Return the market's own record in ``entry``; what others left there, or put there again, is none."""
         try:
-            return self.open(entry.record, cls)
+            found = self.open(entry.record, cls)
         except RecordError as error:
-            logger.error("stream %s: record %s is not the market's: %s", stream, record_id.hex(), error)  # noqa: TRY400
+            logger.warning("stream %s: entry %d is not the market's: %s", stream, entry.sequence, error)
             return None
+        if own_id(found.value) != entry.record_id:
+            logger.warning("stream %s: entry %d is a replay under another id", stream, entry.sequence)
+            return None
+        return found
 
     async def once(self, stream: str, record_id: bytes, value: T) -> Signed[T]:
         """Append ``value`` unless the market has spoken under this id; return what it says there.
