@@ -10,6 +10,7 @@ from compute_bridge.model.request import EnvelopeBody
 from compute_bridge.ports.errors import EnvelopeError, RecordError
 from compute_bridge.ports.shuffle import Shuffle
 from compute_bridge.wire.commitment import check_opening
+from compute_bridge.wire.keys import require_ssh_public_line
 from compute_bridge.wire.sealing import SealContext, SealingSecret, seal, unseal
 from compute_bridge.wire.signing import Domain, Signed, open_signed
 
@@ -53,6 +54,17 @@ def require_opening(body: EnvelopeBody, grant: ComputeGrant) -> None:
     )
     if body.manifest.requirements != grant.requirements:
         raise EnvelopeError("the manifest's requirements are not those that were granted")
+    _require_usable_keys(body, grant)
+
+
+def _require_usable_keys(body: EnvelopeBody, grant: ComputeGrant) -> None:
+    """Hold both keys to their use now: once a machine runs, a receipt that cannot be made would never be."""
+    try:
+        if body.ssh_key:
+            require_ssh_public_line(body.ssh_key)
+    except RecordError as error:
+        raise EnvelopeError(str(error)) from error
+    seal(b"", SealContext("trial", grant.card_hash, 0, grant.request_key, body.sealing_key))
 
 
 async def await_envelope(
