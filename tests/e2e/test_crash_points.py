@@ -1,6 +1,7 @@
 """A bridge killed before and after each of its writes, and started again: the lease comes out the same."""
 
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -10,6 +11,7 @@ from compute_bridge.adapters.memory_network import MemoryNetwork
 from compute_bridge.host.log_checks import find_log
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
+from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.backend import Backend
@@ -183,16 +185,17 @@ class FusedCloud:
             yield FusedBackend(backend, self.fuse)
 
 
-async def serve(coalition, fuse) -> None:
+async def serve(coalition, fuse, *, is_retired=False) -> None:
     fused = evolve(coalition, network=FusedNetwork(coalition.network, fuse), cloud=FusedCloud(coalition.cloud, fuse))
     wrap = lambda parts: evolve(parts, journal=FusedJournal(parts.journal, fuse))  # noqa: E731 - one expression
-    async with fused.bridge("one", meter_every_s=3600, wrap=wrap):
+    async with fused.bridge("one", meter_every_s=3600, wrap=wrap) as bridge:
+        bridge.provider.retired = is_retired
         await anyio.sleep_forever()
 
 
-async def serve_until_killed(coalition, fuse) -> None:
+async def serve_until_killed(coalition, fuse, **changes) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve, coalition, fuse)
+        tasks.start_soon(partial(serve, coalition, fuse, **changes))
         with anyio.fail_after(15):
             await fuse.blown.wait()
         tasks.cancel_scope.cancel()
@@ -249,6 +252,22 @@ async def test_a_bridge_killed_at_a_write_serves_logs_and_settles_once(open_coal
         assert 0 == balance.total
         assert {0} == {amount for account, amount in balance.balances if account.startswith(("held", "holds"))}
         assert 0 < statement.charge
+
+
+async def test_a_grant_that_was_refused_as_the_bridge_died_is_not_served_by_the_next(open_coalition) -> None:
+    async with open_coalition() as coalition:
+        requester = coalition.requester()
+        await_grant = Fuse("record granted", is_after=True)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(use, requester, coalition.manifest(), [])
+            await serve_until_killed(coalition, await_grant, is_retired=True)
+            tasks.cancel_scope.cancel()
+        async with coalition.bridge("one") as again:
+            with anyio.fail_after(15):
+                await poll(coalition.clock, 1000, lambda: is_settled(again, coalition.network))
+
+        assert {Reason.RETIRED: 1} == dict(again.provider.refused)
+        assert 0 == len(coalition.cloud.account.machines)
 
 
 async def test_the_points_are_all_the_writes_of_a_lease(open_coalition) -> None:

@@ -4,21 +4,28 @@ import itertools
 
 import pytest
 
+from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
 from compute_bridge.host.lease_state import (
     BODIES,
+    MAX_BODY,
     OPEN_STATES,
     TRANSITIONS,
     LeaseFacts,
     LeaseState,
+    Metered,
     Settled,
     draft,
     next_state,
     read_body,
+    read_facts,
+    routed,
 )
 from compute_bridge.model.ids import GrantId
 from compute_bridge.model.reason import Reason
+from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.errors import JournalError
 from compute_bridge.ports.journal import JournalEvent
+from compute_bridge.testing.clock import VirtualClock
 
 GRANT = GrantId(bytes(32))
 
@@ -71,3 +78,22 @@ def test_facts_refuse_an_illegal_transition() -> None:
 
 def test_every_kind_of_event_has_a_name_of_its_own() -> None:
     assert len(BODIES) == len(set(BODIES))
+
+
+def test_the_longest_route_can_be_read_again() -> None:
+    told = routed(tuple(f"benched {'b' * 63}/{'o' * 63} {'x' * 300}" for _ in range(5000)))
+
+    assert told == read_body(event(told))
+    assert len(event(told).body) < MAX_BODY
+    assert "4904 steps are left out" in " ".join(told.steps)
+
+
+@pytest.mark.anyio
+async def test_a_lease_of_many_events_is_read_to_its_last(tmp_path) -> None:
+    async with open_sqlite_journal(tmp_path / "journal", VirtualClock(), create=True) as journal:
+        for _ in range(3):
+            await journal.record(*[draft(GRANT, Metered(UsageMetrics()))] * 900)
+        await journal.record(draft(GRANT, Settled(Reason.CHARGED)))
+        facts = await read_facts(journal, GRANT)
+
+    assert Settled(Reason.CHARGED) == facts.get(Settled)

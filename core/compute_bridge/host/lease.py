@@ -20,11 +20,11 @@ from compute_bridge.host.lease_state import (
     Opened,
     ProvisionIntended,
     Released,
-    Routed,
     Running,
     Settled,
     draft,
     next_state,
+    routed,
 )
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.host.orders import bridge_made_key, make_order
@@ -41,7 +41,14 @@ from compute_bridge.model.settlement import Claim, EntryKind, SettlementKey
 from compute_bridge.model.units import Milliseconds, UtcMs, charge
 from compute_bridge.model.usage import ComputeLog, Outcome, UsageMetrics
 from compute_bridge.ports.backend import Offer, Order
-from compute_bridge.ports.errors import ComputeBridgeError, EnvelopeError
+from compute_bridge.ports.errors import (
+    ComputeBridgeError,
+    EnvelopeError,
+    MarketError,
+    RecordConflictError,
+    RecordError,
+    SettlementError,
+)
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 from compute_bridge.wire import codec
 from compute_bridge.wire.signing import Domain, Signed, sign
@@ -60,6 +67,11 @@ class LeaseRefusedError(ComputeBridgeError):
         self.reason = reason
         self.detail = detail
         self.outcome = outcome
+
+    @property
+    def ended(self) -> Ended:
+        """What the journal says of it: nothing started, nothing billable."""
+        return Ended(self.outcome.value, self.reason, self.detail[:500], UtcMs(0), Milliseconds(0), UsageMetrics())
 
 
 @define
@@ -136,12 +148,12 @@ class Lease:
                 first_attempt=self._next_attempt,
             )
         except PlacementError as error:
-            await self._record(Routed(error.lines))
+            await self._record(routed(error.lines))
             raise LeaseRefusedError(error.reason, str(error)[:500], outcome=_outcome(error)) from error
         self._is_new = True
         running = Running(placement.instance, placement.order.offer.backend)
         await self._record_all(
-            draft(self.id, Routed(placement.lines)),
+            draft(self.id, routed(placement.lines)),
             draft(self.id, running, state=LeaseState.RUNNING),
         )
         return running
@@ -251,12 +263,9 @@ class Lease:
         return self.running
 
     async def refuse(self, refusal: LeaseRefusedError) -> None:
-        """End the lease without a machine: nothing started, nothing billable."""
+        """End the lease without a machine."""
         logger.info("grant %s %s: %s", self._name, refusal.outcome, refusal.reason)
-        ended = Ended(
-            refusal.outcome.value, refusal.reason, refusal.detail[:500], UtcMs(0), Milliseconds(0), UsageMetrics()
-        )
-        await self._record(ended, state=LeaseState.ENDED)
+        await self._record(refusal.ended, state=LeaseState.ENDED)
 
     async def apply(self, verdict: ControlVerdict) -> None:
         """Take in what the module decided about this lease: a release or an extension.
@@ -286,7 +295,12 @@ class Lease:
             logged = Logged(signed.raw, signed.hash)
             await self._record(logged, state=LeaseState.LOGGED)
         network, clock = self.tools.market.network, self.tools.clock
-        await send(network, channels.LOGS, self.id, logged.log, clock=clock)
+        try:
+            await send(network, channels.LOGS, self.id, logged.log, clock=clock)
+        except RecordConflictError as error:
+            # Anybody may have taken the id, which is public; the market reads logs under any.
+            logger.error("alarm: grant %s: %s; sent under its hash", self._name, error)  # noqa: TRY400
+            await send(network, channels.LOGS, logged.hash, logged.log, clock=clock)
 
     def _account(self) -> ComputeLog:
         ended, running = self.facts.require(Ended), self.facts.get(Running)
@@ -326,7 +340,19 @@ class Lease:
             currency=self.grant.value.currency,
         )
         result = await self.tools.settlement.settle(claim)
+        await self._reconcile()
         await self._record(Settled(result.reason), state=LeaseState.SETTLED)
+
+    async def _reconcile(self) -> None:
+        """Reconcile a statement that came before our claim: whoever read it then had nothing to compare it with."""
+        try:
+            statement = await self.tools.market.statement(self.id)
+        except (MarketError, RecordError):
+            return
+        try:
+            await self.tools.settlement.reconcile(statement.value)
+        except SettlementError as error:
+            logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
 
     # --- journal --------------------------------------------------------------------------------
 

@@ -11,12 +11,15 @@ from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import Instance
 from compute_bridge.ports.errors import JournalError
-from compute_bridge.ports.journal import EventDraft, JournalEvent
+from compute_bridge.ports.journal import EventDraft, Journal, JournalEvent
 from compute_bridge.wire import codec
 
 T = TypeVar("T")
 
 MAX_BODY = 64 * 1024
+MAX_STEPS = 96
+"""How many steps of a route are kept: what is longer could be written, and never be read again."""
+_PAGE = 1000
 
 
 class LeaseState(StrEnum):
@@ -206,6 +209,14 @@ def read_body(event: JournalEvent) -> Any:
     return codec.decode(event.body, cls, max_bytes=MAX_BODY)
 
 
+def routed(steps: tuple[str, ...]) -> Routed:
+    """Return the steps of a route, of a long one the first and the last."""
+    if len(steps) <= MAX_STEPS:
+        return Routed(steps)
+    half = MAX_STEPS // 2
+    return Routed((*steps[:half], f"{Reason.ROUTED} {len(steps) - 2 * half} steps are left out", *steps[-half:]))
+
+
 @define
 class LeaseFacts:
     """What the journal knows of one lease: the latest body of each kind, and its state."""
@@ -256,6 +267,19 @@ class LeaseFacts:
             raise JournalError(f"lease {self.grant.hex()[:12]} has no {KIND_OF[cls]} event in the journal")
         found: T = body
         return found
+
+
+async def read_facts(journal: Journal, grant: GrantId) -> LeaseFacts:
+    """Return what the journal knows of a lease, however many events it has.
+
+    :raises JournalError: if a transition is illegal.
+    """
+    facts, after = LeaseFacts(grant), 0
+    while events := await journal.events(lease=grant, after=after, limit=_PAGE):
+        for event in events:
+            facts.apply(event)
+        after = events[-1].sequence
+    return facts
 
 
 def next_state(state: LeaseState | None, wanted: LeaseState, grant: GrantId) -> LeaseState:

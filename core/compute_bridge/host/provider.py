@@ -24,6 +24,7 @@ from compute_bridge.host.lease_state import (
     LeaseFacts,
     LeaseState,
     draft,
+    read_facts,
 )
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.model import channels
@@ -39,7 +40,6 @@ from compute_bridge.wire.signing import Signed, open_signed
 logger = logging.getLogger(__name__)
 
 RETRY_MS = 5_000
-EVENTS_PER_LEASE = 100_000
 
 
 @define
@@ -83,33 +83,44 @@ class Provider:
         async for sequence, grant in market.grants(after):
             if grant.value.provider_id == self.tools.identity.provider:
                 await self._take(grant, tasks)
-            await market.network.save_cursor(self._consumer, channels.GRANT_STREAM, sequence)
+            await self._done(channels.GRANT_STREAM, sequence)
 
     async def _take(self, grant: Signed[ComputeGrant], tasks: TaskGroup) -> None:
         if grant.value.id in self.leases or grant.value.id in self._closed:
             logger.info("grant %s again: %s", short(grant.value.id), Reason.GRANT_REPLAYED)
             return
-        lease, refusal = await self._admit(grant)
+        lease = await self._admit(grant)
         self.leases[grant.value.id] = lease
-        tasks.start_soon(self._keep, lease, refusal)
+        tasks.start_soon(self._keep, lease)
 
-    async def _admit(self, grant: Signed[ComputeGrant]) -> tuple[Lease, LeaseRefusedError | None]:
-        refusal, secrets = None, self.tools.current
+    async def _admit(self, grant: Signed[ComputeGrant]) -> Lease:
+        secrets, refused = self.tools.current, []
         try:
-            secrets = await self._check(grant)
+            secrets = await self._checked(grant)
         except NotAdmittedError as error:
-            refusal = LeaseRefusedError(error.reason, error.detail)
+            logger.info("grant %s refused: %s", short(grant.value.id), error)
+            # In one record call with the grant: after a crash, one that stands alone was admitted.
+            ended = LeaseRefusedError(error.reason, error.detail).ended
+            refused = [draft(grant.value.id, ended, state=LeaseState.ENDED)]
         granted = draft(grant.value.id, Granted(grant.raw, secrets.nonce), state=LeaseState.GRANTED)
-        facts = LeaseFacts.fold(grant.value.id, await self._record(granted))
-        return Lease(self.tools, grant, secrets, facts), refusal
+        facts = LeaseFacts.fold(grant.value.id, await self._record(granted, *refused))
+        return Lease(self.tools, grant, secrets, facts)
 
-    async def _record(self, granted: EventDraft) -> tuple[JournalEvent, ...]:
+    async def _record(self, *drafts: EventDraft) -> tuple[JournalEvent, ...]:
         while True:
             try:
-                return await self.tools.journal.record(granted)
+                return await self.tools.journal.record(*drafts)
             except JournalUnwritableError as error:
                 # A grant that stands nowhere was never taken on; the market sees that in its own time.
                 logger.error("no grant is taken on: %s", error)  # noqa: TRY400 - the message says it all
+            await self.tools.clock.sleep_ms(RETRY_MS)
+
+    async def _checked(self, grant: Signed[ComputeGrant]) -> BootSecrets:
+        while True:
+            try:
+                return await self._check(grant)
+            except NetworkError as error:
+                logger.warning("grant %s: again in %d ms: %s", short(grant.value.id), RETRY_MS, error)
             await self.tools.clock.sleep_ms(RETRY_MS)
 
     async def _check(self, grant: Signed[ComputeGrant]) -> BootSecrets:
@@ -133,11 +144,10 @@ class Provider:
             if LeaseState(row.state) not in OPEN_STATES:
                 self._closed.add(grant)
                 continue
-            events = await self.tools.journal.events(lease=grant, limit=EVENTS_PER_LEASE)
-            lease = self._reopen(LeaseFacts.fold(grant, events))
+            lease = self._reopen(await read_facts(self.tools.journal, grant))
             logger.info("lease %s resumed at %s", short(grant), row.state)
             self.leases[grant] = lease
-            tasks.start_soon(self._keep, lease, None)
+            tasks.start_soon(self._keep, lease)
 
     def _reopen(self, facts: LeaseFacts) -> Lease:
         granted = facts.require(Granted)
@@ -148,13 +158,10 @@ class Provider:
             raise JournalError(f"lease {short(facts.grant)}: no boot in the journal has its keys")
         return Lease(self.tools, grant, secrets, facts)
 
-    async def _keep(self, lease: Lease, refusal: LeaseRefusedError | None) -> None:
+    async def _keep(self, lease: Lease) -> None:
         """Serve one lease to its end, whatever happens in it; the supervisor of the grant loop."""
         while True:
             try:
-                if refusal is not None:
-                    await lease.refuse(refusal)
-                    refusal = None
                 await lease.serve()
             except (BackendError, NetworkError, SettlementError, JournalUnwritableError) as error:
                 logger.warning("lease %s: again in %d ms: %s", short(lease.id), RETRY_MS, error)
@@ -183,7 +190,7 @@ class Provider:
         after = await market.network.cursor(self._consumer, channels.CONTROL_VERDICTS)
         async for sequence, verdict in market.control_verdicts(after):
             await self._apply(verdict.value)
-            await market.network.save_cursor(self._consumer, channels.CONTROL_VERDICTS, sequence)
+            await self._done(channels.CONTROL_VERDICTS, sequence)
 
     async def _apply(self, verdict: ControlVerdict) -> None:
         lease = self.leases.get(verdict.grant_id)
@@ -200,7 +207,14 @@ class Provider:
                     logger.info("grant %s: %s", short(statement.value.key.grant_id), result.state)
                 except SettlementError as error:
                     logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
-            await market.network.save_cursor(self._consumer, channels.SETTLEMENTS, sequence)
+            await self._done(channels.SETTLEMENTS, sequence)
+
+    async def _done(self, stream: str, sequence: int) -> None:
+        try:
+            await self.tools.market.network.save_cursor(self._consumer, stream, sequence)
+        except NetworkError as error:
+            # What is read twice takes effect once; so this is worth a word and no more.
+            logger.warning("stream %s: entry %d may be read again after a restart: %s", stream, sequence, error)
 
     @property
     def _consumer(self) -> str:

@@ -6,7 +6,7 @@ from attrs import frozen
 
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import Identity
-from compute_bridge.host.lease_state import OPEN_STATES, LeaseFacts, LeaseState, ProvisionIntended
+from compute_bridge.host.lease_state import OPEN_STATES, LeaseState, ProvisionIntended, read_facts
 from compute_bridge.host.orders import is_ours
 from compute_bridge.model.ids import BackendName, GrantId, InstanceId, Token, short
 from compute_bridge.ports.backend import Instance
@@ -67,7 +67,7 @@ async def _expected(fleet: Fleet, journal: Journal) -> set[Token]:
     for row in await journal.lease_states():
         if LeaseState(row.state) not in OPEN_STATES - {LeaseState.ENDED, LeaseState.LOGGED}:
             continue
-        facts = LeaseFacts.fold(GrantId(row.lease), await journal.events(lease=row.lease, limit=100_000))
+        facts = await read_facts(journal, GrantId(row.lease))
         intended = facts.get(ProvisionIntended)
         if intended is None:
             continue
