@@ -1,5 +1,7 @@
 """Killed at any moment and started again, the market has lost nothing and doubled nothing."""
 
+import secrets
+import sys
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.anyio
 HOUR = 3_600_000
 MOMENTS = 69
 """How often something becomes durable in the story; the first test says when to change this."""
+STORIES = 500
+"""How many are played in a soak."""
 
 
 @define
@@ -161,4 +165,23 @@ async def test_dying_again_soon_after_changes_nothing(world, make, moment):
     requests = await story.play()
 
     assert story.crashes >= 2
+    assert await read_end(world, requests) == the_end(world, requests)
+
+
+@pytest.fixture
+def moments():
+    """When the market dies, each time counted from its last start; pytest shows them where a test fails."""
+    drawn = [1 + secrets.randbelow(MOMENTS)]
+    drawn += [1 + secrets.randbelow(secrets.choice((3, 20, MOMENTS))) for _ in range(secrets.randbelow(8))]
+    sys.stdout.write(f"the market dies at moments {drawn}\n")
+    return drawn
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("_story", range(STORIES))
+async def test_dying_at_moments_drawn_at_random_changes_nothing(world, make, moments, _story):
+    story = Story(world, make, [make.Fuse(moment) for moment in moments])
+    requests = await story.play()
+
+    assert story.crashes >= 1
     assert await read_end(world, requests) == the_end(world, requests)
