@@ -9,23 +9,27 @@ import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from compute_bridge.host.admission import Load, NotAdmittedError, check_commitment
 from compute_bridge.host.envelopes import seal_envelope
 from compute_bridge.host.lease_state import ProvisionIntended
 from compute_bridge.host.log_checks import await_log
-from compute_bridge.host.requester_state import load_request
+from compute_bridge.host.receipts import receipt_context
+from compute_bridge.host.requester_state import load_request, open_reply
 from compute_bridge.host.requester_status import latest_grant
 from compute_bridge.host.requester_submit import OneTimeKeys, RequestTerms, make_body, make_request, seal_submission
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.ids import SealingKey
 from compute_bridge.model.reason import Reason
+from compute_bridge.model.resources import Requirements, Resources
 from compute_bridge.model.units import MicrosPerHour, Milliseconds, Tick
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.backend import GuestAccess
 from compute_bridge.ports.clock import poll
-from compute_bridge.ports.errors import MarketError
+from compute_bridge.ports.errors import MarketError, ReceiptError
 from compute_bridge.ports.strategy import Settlement
 from compute_bridge.wire.keys import derive_seed, ssh_private_file
+from compute_bridge.wire.sealing import seal
 from compute_bridge.wire.signing import public_key, sign
 from compute_bridge_market.book import open_book
 from compute_bridge_market.ledger import reserved
@@ -260,6 +264,75 @@ async def test_an_answer_to_one_request_put_under_another_admits_nothing(open_co
             tasks.cancel_scope.cancel()
 
         assert 1 == await network.tail(channels.REQUESTS)
+
+
+async def test_a_receipt_by_any_key_but_the_winners_opens_for_nobody(open_coalition) -> None:
+    async with open_coalition() as coalition, coalition.bridge("one"):
+        requester = coalition.requester()
+        handle, access = await served(coalition, requester)
+        kept = await load_request(requester.store, requester.market.domain, handle)
+    rival, winner = Ed25519PrivateKey.generate(), access.winner.signing
+    context = receipt_context(access.grant, 0, winner, kept.sealing.public)
+    for named in (public_key(rival), winner):
+        forged = evolve(access.receipt.value, signing_key=named, host="192.0.2.66")
+        sealed = seal(sign(forged, rival, domain=kept.domain).raw, context)
+        with pytest.raises(ReceiptError):
+            open_reply(kept, access.grant, sealed)
+
+
+# --- a market that clears what our card never offered ---------------------------------------------------
+
+
+BIGGER, LONGER = Resources(17_000, 1024), Milliseconds(121_000)
+FULL_BAND = Load(4, {"standard": 4})
+
+
+@pytest.mark.parametrize(
+    ("changes", "load", "reason"),
+    [
+        ({"requirements": Requirements(BIGGER, Milliseconds(120_000))}, Load(0, {}), Reason.OUT_OF_BAND),
+        ({"band": "unheard-of"}, Load(0, {}), Reason.OUT_OF_BAND),
+        ({"rate": MicrosPerHour(1)}, Load(0, {}), Reason.RATE_MISMATCH),
+        ({"currency": "USD"}, Load(0, {}), Reason.RATE_MISMATCH),
+        ({"duration_ms": LONGER}, Load(0, {}), Reason.GRANT_MALFORMED),
+        ({}, Load(8, {}), Reason.CONCURRENCY_CAP),
+        ({}, FULL_BAND, Reason.CONCURRENCY_CAP),
+    ],
+    ids=["too-big-for-the-band", "no-such-band", "other-rate", "other-currency", "longer", "all-leases", "band-slots"],
+)
+async def test_a_card_is_held_to_its_bands_rates_and_caps_whatever_the_market_cleared(
+    open_coalition, changes, load, reason
+) -> None:
+    async with open_coalition() as coalition, coalition.bridge("one", max_leases=8):
+        requester = coalition.requester()
+        handle = await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY)
+        grant = (await granted(coalition, requester, handle)).value
+        _, card = await requester.market.card(grant.card_hash)
+    check_commitment(card.value, grant, Load(0, {}))
+
+    with pytest.raises(NotAdmittedError) as caught:
+        check_commitment(card.value, evolve(grant, **changes), load)
+
+    assert reason == caught.value.reason
+
+
+# --- a backend that will not answer --------------------------------------------------------------------
+
+
+async def test_a_machine_is_terminated_again_until_it_is_gone(open_coalition) -> None:
+    async with open_coalition() as coalition, coalition.bridge("one") as bridge:
+        requester = coalition.requester()
+        handle, access = await served(coalition, requester)
+        await coalition.cloud.go_down()
+        await requester.control(handle, ControlAction.RELEASE)
+        await coalition.clock.sleep_ms(20_000)
+        before = await coalition.network.find(channels.LOGS, access.grant.value.id)
+        await coalition.cloud.come_back()
+        await logged(requester, access.grant.value)
+        await idle(bridge)
+
+        assert before is None
+        assert frozenset() == await coalition.cloud.running()
 
 
 # --- secrets -----------------------------------------------------------------------------------------------
