@@ -137,12 +137,21 @@ async def test_a_kind_that_nobody_installed_stops_the_second_step(folder: Path) 
     assert "compute-bridge-bananas" in told
 
 
+async def test_a_kind_that_nobody_installed_is_named_with_file_and_key(folder: Path) -> None:
+    edit(folder, 'policy = "cost-plus"', 'policy = "cost-pluss"')
+    edit(folder, 'kind = "baremetal"', 'kind = "bare-metal"')
+    told = await refused(folder)
+
+    assert f"{folder}/bridge.toml: rate.policy: kind 'cost-pluss' of rate_policies is not installed" in told
+    assert f"{folder}/bridge.toml: backend[0].kind: kind 'bare-metal' of backends is not installed" in told
+
+
 async def test_a_handshake_of_another_coalition_stops_the_third_step(folder: Path) -> None:
     edit(folder, 'fingerprint = "', 'fingerprint = "' + "0" * 64 + '" # "')
     told = await refused(folder)
 
     assert told.startswith("boot step 3 (resolve the Compute module): coalition.handshake ")
-    assert "ask the coalition operator" in told
+    assert f"coalition.fingerprint says {'0' * 64}; ask the coalition operator" in told
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 100, b"\0" * 200_000])
@@ -160,6 +169,32 @@ async def test_a_root_key_that_is_none_stops_the_fourth_step_without_showing_it(
 
     assert told.startswith("boot step 4 (open the journal and make the keys of this boot): bridge.root_key")
     assert "s3cret" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("root.key", "bridge.root_key"), ("rack.key", "backend[0].ssh_key")], ids=["root", "rack"]
+)
+async def test_a_secret_that_others_may_read_is_named_with_file_and_key(folder: Path, name: str, key: str) -> None:
+    (folder / name).chmod(0o644)
+
+    assert f"{folder}/bridge.toml: {key}: secret file:" in await refused(folder)
+
+
+async def test_a_journal_of_another_provider_stops_the_fourth_step(folder: Path) -> None:
+    await refused(folder)
+    (folder / "root.key").write_text("08" * 32 + "\n")
+    told = await refused(folder)
+
+    assert told.startswith("boot step 4 (open the journal and make the keys of this boot): bridge.state_dir: ")
+    assert "bridge.root_key makes us" in told
+
+
+async def test_no_step_is_told_twice(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="compute_bridge.boot")
+    await refused(folder)
+    told = [record.getMessage().split(":")[0] for record in caplog.records]
+
+    assert told == [f"boot {number}/11" for number in range(1, 6)]
 
 
 async def test_a_journal_that_is_gone_from_a_folder_in_use_is_not_begun_anew(folder: Path) -> None:

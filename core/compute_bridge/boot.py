@@ -17,10 +17,9 @@ import anyio.to_thread
 from attrs import asdict, define, field
 
 from compute_bridge import __version__, builtin
-from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, resolved_digest
+from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, read_named_secret, resolved_digest
 from compute_bridge.adapters.boot_inputs import prepare_folder, read_handshake, read_seed
 from compute_bridge.adapters.clock import SystemClock
-from compute_bridge.adapters.secrets import read_secret
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
 from compute_bridge.adapters.status_socket import SOCKET, NotRunningError, ask, serve_status
 from compute_bridge.host import plugins as plugin_host
@@ -43,7 +42,7 @@ from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import BootError, ComputeBridgeError, NoQuoteError
 from compute_bridge.ports.hookspecs import OpenContext
-from compute_bridge.ports.journal import EventDraft, Journal
+from compute_bridge.ports.journal import EventDraft, Journal, JournalEvent
 from compute_bridge.ports.strategy import Settlement, SettlementContext
 from compute_bridge.wire.signing import sign
 
@@ -52,6 +51,7 @@ logger = logging.getLogger(__name__)
 JOURNAL = "bridge.journal"
 BOOTED = "booted"
 FIRST_TICK_S = 60
+REMIND_MS = 15_000
 
 STEPS = (
     "load the boot file",
@@ -69,13 +69,14 @@ STEPS = (
 
 
 @contextmanager
-def step(name: str) -> Iterator[None]:
-    """Say which step of the boot failed.
+def step(name: str, *, ahead: bool = False) -> Iterator[None]:
+    """Say which step of the boot is taken, unless something is only opened ``ahead`` of it, and which one failed.
 
     :raises BootError: in place of any error of ours, with the step's number and name before its message.
     """
     number = STEPS.index(name) + 1
-    logger.info("boot %d/%d: %s", number, len(STEPS), name)
+    if not ahead:
+        logger.info("boot %d/%d: %s", number, len(STEPS), name)
     try:
         yield
     except ComputeBridgeError as error:
@@ -143,11 +144,24 @@ async def serve_bridge(bridge: Bridge) -> None:
             socket = Path(bridge.parts.boot.bridge.state_dir) / SOCKET
         async with serve_status(socket, partial(answer, bridge)):
             with step("raise the epoch and submit the card"):
+                waiting = anyio.CancelScope()
+                tasks.start_soon(_remind, bridge.parts.clock, waiting)
                 await bridge.enter()
-            tasks.start_soon(bridge.serve)
+                waiting.cancel()
+            with step("serve"):
+                tasks.start_soon(bridge.serve)
             logger.info("serving as provider %s", bridge.parts.identity.provider.hex())
             await _until_stopped(bridge)
+            logger.info("stopped; %d leases stay open for the next start", bridge.open_leases)
         tasks.cancel_scope.cancel()
+
+
+async def _remind(clock: Clock, waiting: anyio.CancelScope) -> None:
+    """Say now and then that the market has not answered, for it may be away for as long as it likes."""
+    with waiting:
+        while True:
+            await clock.sleep_ms(REMIND_MS)
+            logger.warning("the market has not answered our card yet: is it running, and is [network] its network?")
 
 
 async def _prepare(bridge: Bridge) -> None:
@@ -155,7 +169,10 @@ async def _prepare(bridge: Bridge) -> None:
         with anyio.move_on_after(FIRST_TICK_S) as patience:
             await bridge.prove()
         if patience.cancelled_caught:
-            raise NoQuoteError(f"no almanac tick within {FIRST_TICK_S} s to bind a quote to; is the market running?")
+            raise NoQuoteError(
+                f"no almanac tick within {FIRST_TICK_S} s to bind a quote to: is the market running, and is [network] "
+                "its network?"
+            )
     with step("build the fleet"):
         await bridge.look()
     with step("reconcile with reality"):
@@ -217,9 +234,9 @@ class Opening:
         with step("open the network and the shuffle"):
             network = await self._open("networks", "network", self._context())
             shuffle = await self._open("shuffles", "shuffle", self._context(), network)
-        with step("prove the platform with a quote"):
+        with step("prove the platform with a quote", ahead=True):
             quotes = await self._quote_source()
-        with step("build the fleet"):
+        with step("build the fleet", ahead=True):
             market = Market(network, handshake)
             fleet = Fleet(await self._backends(), self.clock, currency=market.config.currency)
             settlement = await self._settlement(market, current)
@@ -247,7 +264,7 @@ class Opening:
     def _load_plugins(self) -> None:
         boot = self.loaded.boot
         wanted = [(choice.group, choice.kind) for choice in boot.choices]
-        self.plugins = plugin_host.load(wanted, builtins=(builtin,), pins=boot.plugins)
+        self.plugins = plugin_host.load(wanted, builtins=(builtin,), pins=boot.plugins, named_at=self.loaded.named_at)
         self.configs = self.loaded.configs(lambda choice: self._kind(choice.group, choice.kind).config)
 
     def _handshake(self) -> Handshake:
@@ -323,21 +340,32 @@ class Opening:
         return OpenContext(self.clock, self._read_secret, self.loaded.folder)
 
     def _read_secret(self, ref: str) -> bytes:
-        return read_secret(ref, base_dir=self.loaded.folder)
+        return read_named_secret(self.loaded, self.configs, ref)
 
 
 async def boot_keys(journal: Journal, identity: Identity) -> tuple[BootSecrets, dict[PublicKey, BootSecrets]]:
-    """Return the keys of this boot, drawn anew and journalled by their nonce, and those of every boot."""
-    nonce = randomness.token_bytes(NONCE_BYTES)
-    await journal.record(EventDraft(BOOTED, body=nonce))
-    boots, after = {}, 0
+    """Return the keys of this boot, drawn anew and journalled by their nonce, and those of every boot.
+
+    :raises BootError: if the journal is another provider's.
+    """
+    nonces, after = [], 0
     while events := await journal.events(after=after):
-        for event in events:
-            after = event.sequence
-            if event.kind == BOOTED:
-                one = identity.boot_secrets(event.body)
-                boots[one.keys.signing] = one
-    return identity.boot_secrets(nonce), boots
+        after = events[-1].sequence
+        nonces += [_nonce_of(event, identity) for event in events if event.kind == BOOTED]
+    nonces.append(randomness.token_bytes(NONCE_BYTES))
+    await journal.record(EventDraft(BOOTED, body=nonces[-1] + identity.provider))
+    boots = [identity.boot_secrets(nonce) for nonce in nonces]
+    return boots[-1], {one.keys.signing: one for one in boots}
+
+
+def _nonce_of(event: JournalEvent, identity: Identity) -> bytes:
+    nonce, provider = event.body[:NONCE_BYTES], event.body[NONCE_BYTES:]
+    if provider != identity.provider:
+        raise BootError(
+            f"bridge.state_dir: its journal is that of provider {provider.hex()}, but bridge.root_key makes us "
+            f"{identity.provider.hex()} in this coalition; name the key that belongs to it, or a folder of its own"
+        )
+    return nonce
 
 
 async def publish_claim(market: Market, current: BootSecrets, clock: Clock, claim: Claim) -> None:

@@ -44,6 +44,12 @@ class LoadedBoot:
         """The folder from which relative paths are taken."""
         return self.path.parent
 
+    @property
+    def named_at(self) -> dict[tuple[str, str], str]:
+        """File and key path at which each kind is first named, by group and word."""
+        choices = reversed(self.boot.choices)
+        return {(choice.group, choice.kind): f"{self.path}: {choice.named_at}" for choice in choices}
+
     def origin_of(self, key: str) -> str:
         """Return where the value at ``key`` came from; ``default`` where nobody gave it."""
         return self.origins.get(key, "default")
@@ -170,22 +176,37 @@ def require_secrets(loaded: LoadedBoot, configs: Mapping[str, Any]) -> int:
 
     :raises BootFileError: naming every one that cannot be read.
     """
-    refs = [
-        *secret_refs(loaded.boot),
-        *(ref for key, config in configs.items() for ref in secret_refs(config, key=key)),
-    ]
+    refs = list(_every_ref(loaded, configs))
     faults = []
-    for key, ref in refs:
+    for _, ref in refs:
         try:
-            read_secret(ref, base_dir=loaded.folder)
+            read_named_secret(loaded, configs, ref)
         except BootFileError as error:
-            faults.append(f"{key}: {error}")
+            faults.append(str(error))
     if faults:
-        raise BootFileError("\n".join(f"{loaded.path}: {fault}" for fault in faults))
+        raise BootFileError("\n".join(dict.fromkeys(faults)))
     return len(refs)
 
 
+def read_named_secret(loaded: LoadedBoot, configs: Mapping[str, Any], ref: str) -> bytes:
+    """Return the secret that ``ref`` points at.
+
+    :raises BootFileError: naming the boot file and every key that holds ``ref``, if nothing usable lies there.
+    """
+    try:
+        return read_secret(ref, base_dir=loaded.folder)
+    except BootFileError as error:
+        keys = ", ".join(key for key, one in _every_ref(loaded, configs) if one == ref)
+        raise BootFileError(f"{loaded.path}: {keys}: {error}" if keys else str(error)) from error
+
+
 # --- parts ----------------------------------------------------------------------------------------
+
+
+def _every_ref(loaded: LoadedBoot, configs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from secret_refs(loaded.boot)
+    for key, config in configs.items():
+        yield from secret_refs(config, key=key)
 
 
 def _error(path: Path | None, faults: list[Fault]) -> BootFileError:

@@ -37,7 +37,10 @@ def read_handshake(path: Path, expected: bytes) -> Handshake:
         raise BootError(f"coalition.handshake {path}: {error}; {mend}") from error
     found = fingerprint(handshake.coalition)
     if found != expected:
-        raise BootError(f"coalition.handshake {path}: its fingerprint {found.hex()} is not the pinned one; {mend}")
+        raise BootError(
+            f"coalition.handshake {path}: its fingerprint is {found.hex()}, but coalition.fingerprint says "
+            f"{expected.hex()}; {mend}"
+        )
     return handshake
 
 

@@ -138,9 +138,7 @@ async def open_sqlite_journal(
 
 def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _Parts:
     if not create and not os.path.lexists(path):
-        raise JournalError(
-            f"journal {path}: is missing; put it back, or, if this bridge never ran before, begin a new one explicitly"
-        )
+        raise JournalError(f"journal {path}: is missing; put it back, or name an empty folder as bridge.state_dir")
     with ExitStack() as undo:
         if create:
             create_file(path, chain.JOURNAL_FILE)

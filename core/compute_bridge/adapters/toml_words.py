@@ -67,8 +67,10 @@ def sort_of(value: object) -> str:
             return "true or false"
         case dict() | list() | tuple():
             return shown("", value)
+        case int():
+            return "a whole number"
         case _:
-            return "a number or date"
+            return "a number with a point, or a date"
 
 
 def described(kind: Any) -> str:

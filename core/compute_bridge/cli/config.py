@@ -105,7 +105,7 @@ def open_kinds(loaded: LoadedBoot) -> tuple[dict[str, Any], Plugins]:
     :raises BootFileError: naming every fault of the kinds' tables at once.
     """
     choices = [(choice.group, choice.kind) for choice in loaded.boot.choices]
-    plugins = load_plugins(choices, pins=loaded.boot.plugins)
+    plugins = load_plugins(choices, pins=loaded.boot.plugins, named_at=loaded.named_at)
     return loaded.configs(lambda choice: plugins.kind(choice.group, choice.kind).config), plugins
 
 

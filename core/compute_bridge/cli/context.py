@@ -47,12 +47,19 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def load_plugins(wanted: Sequence[tuple[str, str]], *, pins: Mapping[str, str] | None = None) -> Plugins:
+def load_plugins(
+    wanted: Sequence[tuple[str, str]],
+    *,
+    pins: Mapping[str, str] | None = None,
+    named_at: Mapping[tuple[str, str], str] | None = None,
+) -> Plugins:
     """Return the ``wanted`` kinds of this environment, the built-in ones among them.
+
+    ``named_at`` says for messages where a file names a kind.
 
     :raises PluginError: if one is missing, doubled, broken or not as pinned.
     """
-    return load(wanted, builtins=(builtin,), pins=pins)
+    return load(wanted, builtins=(builtin,), pins=pins, named_at=named_at)
 
 
 def load_kind(group: str, name: str) -> Any:
@@ -90,7 +97,7 @@ def _choice(group: str, key: str, table: dict[str, Any], base_dir: Path) -> tupl
     if not isinstance(word, str):
         fault = Fault(f"{key}.kind", "must be given, text", "nothing" if word is None else "no text", "name a kind")
         raise BootFileError(str(fault), faults=(fault,))
-    kind = load_kind(group, word)
+    kind = load_plugins([(group, word)], named_at={(group, word): f"{key}.kind"}).kind(group, word)
     rest = {name: value for name, value in table.items() if name != "kind"}
     return kind, structure_table(rest, kind.config, key, folder=base_dir)
 

@@ -164,6 +164,11 @@ class Bridge:
         _given(self.publisher).changed()
         await provider.idle()
 
+    @property
+    def open_leases(self) -> int:
+        """How many leases are not settled yet."""
+        return len(self.provider.leases) if self.provider else 0
+
     # --- what is kept true ----------------------------------------------------------------------
 
     async def _keep_looking(self) -> None:
@@ -171,6 +176,8 @@ class Bridge:
             await self.parts.clock.sleep_ms(1000 * self.parts.boot.bridge.refresh_s)
             try:
                 await self.look()
+                if self.findings and self.findings.silent:
+                    await self.reconcile()
             except (PluginResultError, NetworkError) as error:
                 logger.error("the last offers and rates stand: %s", error)  # noqa: TRY400 - the message says it all
             _given(self.publisher).changed()

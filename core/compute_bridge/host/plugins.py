@@ -52,12 +52,14 @@ def load(
     builtins: Sequence[ModuleType],
     pins: Mapping[str, str] | None = None,
     installed: Sequence[Promise] | None = None,
+    named_at: Mapping[tuple[str, str], str] | None = None,
 ) -> Plugins:
     """Return the ``wanted`` kinds (group, word): found, measured, compared with ``pins``, then imported.
 
     Nothing else is imported. ``builtins`` are modules of ours that register like any plugin; a kind of
     theirs is never looked for elsewhere, so what is installed beside us cannot take its place.
-    ``installed`` stands in for this environment's entry points. Every hook call is logged at debug level.
+    ``installed`` stands in for this environment's entry points; ``named_at`` says for messages where a file
+    names a kind. Every hook call is logged at debug level.
 
     :raises PluginError: if a kind is missing, doubled or broken, or a distribution is not as pinned.
     """
@@ -65,7 +67,7 @@ def load(
     registered = [found for module in builtins for found in register(module, f"built in, {module.__name__}")]
     own = {(found.group, found.kind) for found in registered}
     sought = [choice for choice in dict.fromkeys(wanted) if choice not in own]
-    chosen = _choose(sought, installed)
+    chosen = _choose(sought, installed, named_at or {})
     measurements = _measure(chosen, pins or {}, installed)
     for first in {(promise.distribution, promise.target): promise for promise in reversed(chosen)}.values():
         others = [one for one in installed if (one.distribution, one.target) == (first.distribution, first.target)]
@@ -80,7 +82,9 @@ def load(
 # --- choosing ---------------------------------------------------------------------------------------
 
 
-def _choose(sought: Iterable[tuple[str, str]], installed: Sequence[Promise]) -> list[Promise]:
+def _choose(
+    sought: Iterable[tuple[str, str]], installed: Sequence[Promise], named_at: Mapping[tuple[str, str], str]
+) -> list[Promise]:
     chosen: list[Promise] = []
     faults: list[str] = []
     for group, kind in sought:
@@ -88,7 +92,8 @@ def _choose(sought: Iterable[tuple[str, str]], installed: Sequence[Promise]) -> 
         if len(found) == 1:
             chosen += found
         else:
-            faults.append(_doubled(kind, found) if found else _missing(group, kind, installed))
+            place = f"{named_at[group, kind]}: " if (group, kind) in named_at else ""
+            faults.append(place + (_doubled(kind, found) if found else _missing(group, kind, installed)))
     if faults:
         raise PluginError("\n".join(dict.fromkeys(faults)))
     return chosen

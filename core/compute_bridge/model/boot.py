@@ -51,6 +51,14 @@ class Choice:
     key: str
     settings: dict[str, Any] = field(repr=False)
 
+    @property
+    def named_at(self) -> str:
+        """The path of the key that holds the word (``backend[0].kind``)."""
+        return f"{self.key}.{_WORD_OF.get(self.group, 'kind')}"
+
+
+_WORD_OF = {"quote_sources": "source", "rate_policies": "policy", "routing_policies": "policy"}
+
 
 @frozen(kw_only=True)
 class BridgeSettings:
