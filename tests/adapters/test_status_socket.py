@@ -13,7 +13,13 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from compute_bridge.adapters.status_socket import MAX_QUESTION_BYTES, NotRunningError, ask, serve_status
+from compute_bridge.adapters.status_socket import (
+    MAX_QUESTION_BYTES,
+    NotRunningError,
+    RefusedQuestionError,
+    ask,
+    serve_status,
+)
 from compute_bridge.ports.errors import BootError, NetworkError
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +68,7 @@ async def test_the_socket_is_this_users_alone(tmp_path: Path):
 
 async def test_an_error_of_ours_is_told_to_who_asked(tmp_path: Path):
     async with served(tmp_path) as path:
-        with pytest.raises(NetworkError, match="this is not told"):
+        with pytest.raises(RefusedQuestionError, match="this is not told"):
             await asked(path, {"ask": "secret"})
 
         assert await asked(path, {"ask": "status"}) == {"asked": {"ask": "status"}}

@@ -258,3 +258,19 @@ def test_a_new_key_is_this_users_alone_and_never_overwritten(folder: Path, capsy
     assert key.strip() not in capsys.readouterr().out
     assert dispatch(["config", "new-key", "new.key"]) == Exit.CONFIG
     assert (folder / "new.key").read_text() == key
+
+
+def test_the_root_of_a_development_attester_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for _ in range(2):
+        assert dispatch(["config", "new-attester", str(tmp_path / "attester"), "--root", "trial"]) == Exit.OK
+    public, again = (line.split(":")[0] for line in capsys.readouterr().out.splitlines())
+
+    assert public == again == str(tmp_path / "attester" / "trial.root.der")
+    assert Path(public).read_bytes()[:1] == b"\x30"
+
+
+def test_the_schema_says_the_unit_of_every_cost(capsys: pytest.CaptureFixture[str]):
+    assert dispatch(["config", "schema", "--kind", "backends/baremetal", "--json"]) == Exit.OK
+    specs = json.loads(capsys.readouterr().out)
+
+    assert [spec["key"] for spec in specs if not spec["help"]] == []

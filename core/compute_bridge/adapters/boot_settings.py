@@ -16,6 +16,7 @@ from compute_bridge.adapters.secrets import is_reference
 from compute_bridge.adapters.toml_tables import fields_of, help_of, joined, key_of, takes_rest
 from compute_bridge.adapters.toml_words import described, names_secret, optional
 from compute_bridge.model.boot import BootFile
+from compute_bridge.model.rates import UnitNanos
 
 # A band is a record of the wire too, and so carries no help of its own.
 _BAND_HELP = {
@@ -31,6 +32,16 @@ _BAND_HELP = {
     "band[].slots": "most leases of the band open at once",
     "band[].min_duration_ms": "the shortest duration that is served, in milliseconds",
     "band[].max_duration_ms": "the longest duration that is served, in milliseconds",
+}
+
+# So are the units of a cost.
+_UNIT_HELP = {
+    "machine": "nanos an hour for the machine itself",
+    "vcpu": "nanos an hour for each vCPU",
+    "ram_gib": "nanos an hour for each GiB of RAM",
+    "disk_gib": "nanos an hour for each GiB of disk",
+    "gpu": "nanos an hour for each GPU",
+    "egress_gib": "nanos for each GiB of egress",
 }
 
 
@@ -127,9 +138,13 @@ def _specs(prefix: str, cls: type[Any]) -> Iterator[KeySpec]:
                 key,
                 described(attribute.type),
                 _default(attribute),
-                help_of(attribute) or _BAND_HELP.get(key, ""),
+                help_of(attribute) or _record_help(key, attribute.name, cls),
                 variable,
             )
+
+
+def _record_help(key: str, name: str, cls: type[Any]) -> str:
+    return _UNIT_HELP[name] if cls is UnitNanos else _BAND_HELP.get(key, "")
 
 
 def _table_in(kind: Any) -> tuple[type[Any] | None, bool]:

@@ -44,6 +44,10 @@ class NotRunningError(NetworkError):
     """No bridge listens on the control socket; read the journal instead, or start the bridge."""
 
 
+class RefusedQuestionError(ComputeBridgeError):
+    """The running bridge refuses a question; ask another one, it will not change its mind."""
+
+
 @asynccontextmanager
 async def serve_status(path: Path, answer: Answer) -> AsyncIterator[None]:
     """Answer questions on the socket ``path``, mode 0600, while the context is open; then remove it.
@@ -67,7 +71,8 @@ def ask(path: Path, query: dict[str, Any], *, timeout_s: float = 5.0) -> dict[st
     """Return the bridge's answer to ``query``; blocks, so call it off the event loop.
 
     :raises NotRunningError: if no bridge listens there.
-    :raises NetworkError: if the bridge does not answer in time, or refuses the question.
+    :raises RefusedQuestionError: if the bridge has no answer to this question.
+    :raises NetworkError: if the bridge does not answer in time.
     """
     try:
         with socket.socket(socket.AF_UNIX) as client:
@@ -91,7 +96,7 @@ def _answer_in(path: Path, raw: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise NetworkError(f"control socket {path}: the answer is no JSON object; is this the bridge's socket?")
     if "error" in found:
-        raise NetworkError(str(found["error"]))
+        raise RefusedQuestionError(str(found["error"]))
     return found
 
 

@@ -11,6 +11,7 @@ import click
 
 from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, require_secrets, resolved_digest
 from compute_bridge.adapters.boot_settings import KeySpec, kind_schema, schema, settings
+from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.adapters.secrets import write_secret
 from compute_bridge.cli.context import load_plugins, say
 from compute_bridge.cli.exits import Exit, exit_code
@@ -95,6 +96,22 @@ def new_key(path: Path) -> int:
     """Write a new operator root key to PATH, mode 0600, as 64 hex digits. It must not exist yet."""
     write_secret(path, secrets.token_hex(ROOT_KEY_BYTES).encode() + b"\n")
     say(f'{path}: written; name it in the boot file as root_key = "file:{path}", and keep a copy where no bridge runs')
+    return Exit.OK
+
+
+@_config.command("new-attester", short_help="Make the root of a development attester.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--root", default="development", show_default=True, help="The root's name, which verifiers see.")
+def new_attester(directory: Path, root: str) -> int:
+    """Make the root of a development attester in DIRECTORY, for trials on machines without TDX.
+
+    A root that is there already stays. Its quotes prove nothing about hardware.
+    """
+    from compute_bridge.adapters.software_root import anchor_file, create_root
+
+    create_root(directory, root, now_s=SystemClock().utc_ms() // 1000)
+    path = anchor_file(directory, root)
+    say(f"{path}: the public root; allow it in words, and name it an anchor, wherever its quotes shall count")
     return Exit.OK
 
 

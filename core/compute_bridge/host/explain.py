@@ -27,7 +27,7 @@ from compute_bridge.ports.errors import ComputeBridgeError
 from compute_bridge.ports.journal import Journal, JournalEvent
 from compute_bridge.wire.signing import Domain, open_signed
 
-SHORTEST_PREFIX = 6
+SHORTEST_PREFIX = 4
 
 
 class UnknownIdError(ComputeBridgeError):

@@ -216,5 +216,5 @@ async def find_handle(store: RequesterStore, prefix: str) -> RequestHandle:
     found = [one for one in await store.requests() if one.hex().startswith(prefix.lower())]
     if len(found) == 1 and prefix:
         return RequestHandle(found[0])
-    what = "no request" if not found else f"{len(found)} requests"
-    raise StoreError(f"{what} of yours begin with {prefix!r}; give more of the id that 'request submit' printed")
+    what = f"{len(found)} requests of yours begin" if found else "no request of yours begins"
+    raise StoreError(f"{what} with {prefix!r}; 'request list' shows the ids")

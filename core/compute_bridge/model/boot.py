@@ -231,7 +231,7 @@ class BootFile:
     backends: tuple[BackendSettings, ...] = field(metadata=about("one source of machines", key="backend"))
     plugins: dict[str, str] = field(
         factory=dict,
-        metadata=about('pins: a distribution\'s name = "blake3:" and its digest, as plugins list shows it'),
+        metadata=about('pins: a distribution\'s name = "blake3:" and its digest, as plugins check shows it'),
     )
 
     @bands.validator

@@ -59,7 +59,7 @@ def test_init_says_the_coalition(tmp_path, capsys):
     run("init", tmp_path / "m")
     opened = open_file(make_command_context([]), tmp_path / "m" / "market.toml")
 
-    assert f"coalition {opened.module.domain.coalition.hex()}" in capsys.readouterr().out
+    assert f"fingerprint {opened.module.domain.coalition.hex()}" in capsys.readouterr().out
 
 
 def test_init_never_overwrites(folder):
@@ -87,6 +87,11 @@ def test_init_with_wrong_terms_writes_nothing(tmp_path, wrong):
         run("init", tmp_path / "m", *wrong)
 
     assert not (tmp_path / "m").exists()
+
+
+def test_init_says_which_account_has_no_key(tmp_path):
+    with pytest.raises(BootFileError, match="--account bob: the public key must be 64 hex digits"):
+        run("init", tmp_path / "m", "--account", "alice", "ab" * 32, "1", "--account", "bob", "ab" * 31, "1")
 
 
 def test_init_takes_accounts_fees_and_a_development_root(tmp_path, attester, make):
@@ -125,7 +130,7 @@ def test_a_handshake_is_replaced_only_when_told_to(folder, capsys):
     told = json.loads(capsys.readouterr().out)
 
     assert (
-        told["coalition"] == open_file(make_command_context([]), folder / "market.toml").module.domain.coalition.hex()
+        told["fingerprint"] == open_file(make_command_context([]), folder / "market.toml").module.domain.coalition.hex()
     )
 
 

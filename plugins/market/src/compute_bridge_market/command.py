@@ -70,8 +70,8 @@ def init(context: CommandContext, /, folder: Path, **terms: Any) -> int:
     opened = open_file(context, path)
     settle_handshake(opened)
     context.say(f"{path}: written; next: compute-bridge market serve --config {path}")
-    context.say(f"{opened.handshake_path}: hand this to whoever takes part")
-    context.say(f"coalition {opened.module.domain.coalition.hex()}")
+    context.say(f"{opened.handshake_path}: hand this to whoever takes part, and with it the coalition's fingerprint:")
+    context.say(f"fingerprint {opened.module.domain.coalition.hex()}")
     return 0
 
 
@@ -104,7 +104,7 @@ def _described(opened: OpenedFile) -> dict[str, str]:
     return {
         "file": str(opened.handshake_path),
         "name": module.handshake.coalition.name,
-        "coalition": module.domain.coalition.hex(),
+        "fingerprint": module.domain.coalition.hex(),
         "module": module.domain.module.hex(),
         "config": fingerprint(module.config).hex(),
         "signing_key": module.key.hex(),

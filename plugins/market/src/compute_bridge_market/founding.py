@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,11 +109,20 @@ def _require_sound(founding: Founding) -> None:
         AlmanacSettings(cadence_ms=founding.cadence_ms)
         FeeSettings(requester_bps=BasisPoints(founding.requester_bps), provider_bps=BasisPoints(founding.provider_bps))
         for name, key, credit in founding.accounts:
-            AccountSettings(name=name, key=PublicKey(bytes.fromhex(key)), credit_micros=Micros(credit))
+            AccountSettings(name=name, key=_public_key(name, key), credit_micros=Micros(credit))
         for name, file in founding.anchors:
             AnchorSettings(name=name, file=FilePath(file), development=True)
     except ValueError as error:
         raise BootFileError(f"market init: {error}; nothing was written") from error
+
+
+def _public_key(name: str, key: str) -> PublicKey:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", key):
+        raise ValueError(
+            f"--account {name}: the public key must be 64 hex digits, as 'compute-bridge request new-key' prints it; "
+            f"got {len(key)} characters"
+        )
+    return PublicKey(bytes.fromhex(key))
 
 
 def _text(founding: Founding) -> str:
