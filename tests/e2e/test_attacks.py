@@ -19,7 +19,7 @@ from compute_bridge.host.requester_status import latest_grant
 from compute_bridge.host.requester_submit import OneTimeKeys, RequestTerms, make_body, make_request, seal_submission
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
-from compute_bridge.model.ids import SealingKey
+from compute_bridge.model.ids import RequestId, SealingKey
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import Requirements, Resources
 from compute_bridge.model.units import MicrosPerHour, Milliseconds, Tick
@@ -90,7 +90,7 @@ async def ask_with(coalition, requester, **keys):
     submission = seal_submission(signed, requester.account, requester.market)
     await coalition.network.append(channels.INTAKE, b"hostile", submission)
     with anyio.fail_after(15):
-        grant = await poll(coalition.clock, 100, lambda: latest_grant(requester.market, signed.hash))
+        grant = await poll(coalition.clock, 100, lambda: latest_grant(requester.market, RequestId(signed.hash)))
     _, card = await requester.market.card(grant.value.card_hash)
     envelope = seal_envelope(sign(body, drawn.signing, domain=domain), grant, card.value.binding.keys.sealing)
     await requester.shuffle.post(grant.value.bearer_pointer, envelope)

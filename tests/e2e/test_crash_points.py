@@ -17,6 +17,7 @@ from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.backend import Backend
 from compute_bridge.ports.clock import poll
 from compute_bridge.ports.journal import Journal
+from compute_bridge.testing.memory_cloud import MemoryCloud
 from compute_bridge_market.book import open_book
 from compute_bridge_market.ledger import trial_balance
 
@@ -172,7 +173,7 @@ class FusedBackend(Backend):
 class FusedCloud:
     """A cloud whose backends are fused."""
 
-    cloud: object
+    cloud: MemoryCloud
     fuse: Fuse
 
     @property
@@ -229,7 +230,8 @@ async def all_records(network, stream):
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_bridge_killed_at_a_write_serves_logs_and_settles_once(open_coalition, point, is_after) -> None:
     async with open_coalition() as coalition, anyio.create_task_group() as tasks:
-        accesses, fuse, network = [], Fuse(point, is_after), coalition.network
+        accesses: list[object] = []
+        fuse, network = Fuse(point, is_after), coalition.network
         requester = coalition.requester()
         tasks.start_soon(use, requester, coalition.manifest(duration_ms=600_000), accesses)
         await serve_until_killed(coalition, fuse)

@@ -4,7 +4,9 @@ from contextlib import aclosing
 
 import anyio
 import pytest
+from attrs import evolve
 
+from compute_bridge.adapters.direct_shuffle import DirectShuffle
 from compute_bridge.host.explain import explain
 from compute_bridge.host.log_checks import await_log
 from compute_bridge.host.requester import NoLeaseError
@@ -14,6 +16,7 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds, charge
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.clock import poll
+from compute_bridge.ports.errors import NetworkError
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -205,6 +208,29 @@ async def test_a_lease_taken_back_still_ends_at_its_own_end(open_coalition) -> N
         (machine,) = coalition.cloud.account.machines.values()
 
         assert 150_000 <= machine.ended_ms - machine.started_ms < 200_000
+
+
+class MuteShuffle(DirectShuffle):
+    """A shuffle that takes no reply."""
+
+    async def reply(self, pointer: bytes, sealed: bytes) -> None:
+        raise NetworkError("nobody takes replies")
+
+
+async def test_a_receipt_that_cannot_be_delivered_keeps_no_lease_from_its_end(open_coalition) -> None:
+    async with open_coalition() as coalition:
+        mute = MuteShuffle(coalition.network)
+        async with coalition.bridge("one", wrap=lambda parts: evolve(parts, shuffle=mute)):
+            requester = coalition.requester()
+            handle = await requester.submit(coalition.manifest(duration_ms=60_000), MAX_RATE, SSH_KEY)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(requester.serve_until_receipt, handle)
+                async with aclosing(requester.market.grants(0)) as grants:
+                    _, grant = await anext(grants)
+                log = (await await_log(requester.market, grant.value)).value
+                tasks.cancel_scope.cancel()
+
+            assert (Outcome.SERVED, Reason.DEADLINE, 60_000) == (log.outcome, log.reason, log.billable_ms)
 
 
 async def test_a_full_disk_stops_new_grants_and_no_termination(open_coalition) -> None:

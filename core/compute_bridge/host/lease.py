@@ -45,6 +45,7 @@ from compute_bridge.ports.errors import (
     ComputeBridgeError,
     EnvelopeError,
     MarketError,
+    NetworkError,
     RecordConflictError,
     RecordError,
     SettlementError,
@@ -55,7 +56,7 @@ from compute_bridge.wire.signing import Domain, Signed, sign
 
 logger = logging.getLogger(__name__)
 
-RECEIPT_SEQUENCE = 0
+DELIVER_AGAIN_MS = 2_000
 MAX_OFFER_BYTES = 16 * 1024
 
 
@@ -103,8 +104,7 @@ class Lease:
     async def _serve_machine(self) -> None:
         body = await self._open()
         running = await self._provision(body)
-        await self._deliver(body, running)
-        reason = await self._run(running)
+        reason = await self._run(body, running)
         await self._end(running, reason)
 
     # --- open -------------------------------------------------------------------------------
@@ -194,14 +194,18 @@ class Lease:
     # --- deliver ------------------------------------------------------------------------------
 
     async def _deliver(self, body: EnvelopeBody, running: Running) -> None:
-        if self.facts.state in (LeaseState.ENDING, LeaseState.ENDED):
-            return
-        if self.facts.receipt_event:
-            sealed = await self.tools.journal.blob(self.facts.receipt_event)
-        else:
-            sealed = await self._make_receipt(body, running)
-        if sealed is not None:
-            await self.tools.shuffle.reply(self.grant.value.bearer_pointer, sealed)
+        """Reply the receipt, trying until it is taken; the same bytes each time."""
+        while True:
+            try:
+                sealed = await self._sealed_receipt(body, running)
+                return await self.tools.shuffle.reply(self.grant.value.bearer_pointer, sealed)
+            except (NetworkError, MarketError, JournalUnwritableError) as error:
+                logger.warning("lease %s: its receipt is not out yet: %s", self._name, error)
+            await self.tools.clock.sleep_ms(DELIVER_AGAIN_MS)
+
+    async def _sealed_receipt(self, body: EnvelopeBody, running: Running) -> bytes:
+        kept = await self.tools.journal.blob(self.facts.receipt_event) if self.facts.receipt_event else None
+        return kept or await self._make_receipt(body, running)
 
     async def _make_receipt(self, body: EnvelopeBody, running: Running) -> bytes:
         intended = self.facts.require(ProvisionIntended)
@@ -226,14 +230,18 @@ class Lease:
 
     # --- run and end --------------------------------------------------------------------------
 
-    async def _run(self, running: Running) -> Reason:
+    async def _run(self, body: EnvelopeBody, running: Running) -> Reason:
         ending = self.facts.get(Ending)
         if ending is not None:
             return ending.reason
         going = self._running(running)
         if self.facts.get(Released) is not None:
             going.release()
-        reason = await going.until_end()
+        async with anyio.create_task_group() as tasks:
+            # Beside it, not before: a receipt that cannot be replied keeps no lease from its end.
+            tasks.start_soon(self._deliver, body, running)
+            reason = await going.until_end()
+            tasks.cancel_scope.cancel()
         try:
             await self._record(Ending(reason), state=LeaseState.ENDING)
         except JournalUnwritableError as error:
