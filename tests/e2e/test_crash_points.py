@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -230,7 +231,7 @@ async def all_records(network, stream):
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_bridge_killed_at_a_write_serves_logs_and_settles_once(open_coalition, point, is_after) -> None:
     async with open_coalition() as coalition, anyio.create_task_group() as tasks:
-        accesses: list[object] = []
+        accesses: list[Any] = []
         fuse, network = Fuse(point, is_after), coalition.network
         requester = coalition.requester()
         tasks.start_soon(use, requester, coalition.manifest(duration_ms=600_000), accesses)
