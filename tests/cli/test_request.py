@@ -319,6 +319,22 @@ def test_ssh_refuses_a_machine_that_shows_another_host_key(autopilot, server, ca
     assert "Host key verification failed" in ran["stderr"]
 
 
+@pytest.mark.needs("sshd")
+def test_the_example_for_agents_rents_a_machine_and_gives_it_back(autopilot, server, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "requester" / "python-api.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    for name in ("id", "id.pub"):
+        (autopilot.folder / name).rename(autopilot.folder / name.replace("id", "id_ed25519"))
+    autopilot.start()
+    capsys.readouterr()
+    anyio.run(names["main"])
+    shown = capsys.readouterr().out
+
+    assert shown.startswith("Linux ")
+    assert shown.endswith(" control-applied\n")
+
+
 # --- files and arguments ----------------------------------------------------------------------------
 
 
@@ -379,13 +395,21 @@ def test_a_request_that_no_market_could_take_is_a_usage_error(folder, capsys, ar
     assert capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", "not a key", "ssh-ed25519 !!!"])
+@pytest.mark.parametrize("text", ["", "not a key", "ssh-ed25519 !!!", "-----BEGIN OPENSSH PRIVATE KEY-----\n"])
 def test_a_file_that_is_no_public_key_is_refused(folder, capsys, text):
     (folder / "root.der").write_bytes(b"root")
-    (folder / "id.pub").write_text(text)
+    (folder / "id").write_text(text)
 
-    assert Exit.OK != dispatch(["request", "submit", *ASKED, "--ssh-key", "id.pub"])
-    assert "key" in capsys.readouterr().err
+    assert Exit.CONFIG == dispatch(["request", "submit", *ASKED, "--ssh-key", "id"])
+    assert f"--ssh-key {folder / 'id'}: holds no SSH public key; name the .pub file" in capsys.readouterr().err
+
+
+def test_an_account_key_that_others_may_read_is_named(folder, capsys):
+    (folder / "root.der").write_bytes(b"root")
+    (folder / "account.key").chmod(0o644)
+
+    assert Exit.CONFIG == dispatch(["request", "submit", *ASKED])
+    assert "account.key: secret file:" in capsys.readouterr().err
 
 
 def test_an_id_of_other_length_is_a_usage_error(folder, capsys):

@@ -5,7 +5,6 @@ import stat
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -313,6 +312,7 @@ async def test_development_is_refused_unless_the_requester_allows_it_in_words(st
         await stage.serve(handle)
 
     assert AttestationReason.DEVELOPMENT == caught.value.reason
+    assert "attestation.development" in str(caught.value)
     assert 0 == await stage.envelopes(grant)
 
 
@@ -513,6 +513,15 @@ async def test_a_request_that_nobody_takes_ends_with_its_reason(stage):
         await stage.serve(handle, partial(stage.market.tick, 10))
 
     assert Reason.REQUEST_EXPIRED == caught.value.reason
+    assert RequestState.EXPIRED == (await stage.requester.status(handle)).state
+
+
+async def test_a_request_that_nobody_takes_tells_how_each_bid_fared(stage):
+    dear = await stage.bridge(vcpu_nanos=20_000_000)
+    handle = await stage.ask(open_ms=Milliseconds(200), max_rate=MicrosPerHour(1))
+    await stage.market.clear()
+    with pytest.raises(NoLeaseError, match=f"provider {dear.provider.hex()[:12]} above-max-rate"):
+        await stage.serve(handle, partial(stage.market.tick, 10))
 
 
 async def test_a_no_show_is_told_and_not_waited_out(stage):
@@ -842,31 +851,3 @@ async def test_a_folder_that_cannot_be_written_is_told(tmp_path, stage):
     store = FileRequesterStore(tmp_path / "file")
     with pytest.raises(StoreError, match="writable"):
         await store.write(RequestId(bytes(32)), "piece", b"x")
-
-
-# --- the page for agents ----------------------------------------------------------------------------
-
-
-async def test_the_example_for_agents_rents_a_machine_and_gives_it_back(stage):
-    page = (Path(__file__).parents[2] / "docs" / "requester" / "python-api.md").read_text()
-    names: dict[str, Any] = {}
-    exec(page.split("```python\n")[1].split("```")[0], names)
-    bridge = await stage.bridge()
-
-    async def play():
-        await stage._answer_once(Reason.ADMITTED)
-        [grant] = (await stage.market.clear()).grants
-        await bridge.serve(stage.shuffle, grant, stage.now)
-        await anyio.sleep_forever()
-
-    async def answer():
-        await anext(stage.network.follow(channels.CONTROL))
-        await stage.market.answer_control()
-        await anyio.sleep_forever()
-
-    argv = await race(partial(names["rent"], stage.requester, ssh_public_line(bytes([3]) * 32)), play)
-    [request] = await stage.requester.store.requests()
-    lasted = await race(partial(names["give_back"], stage.requester, RequestHandle(request)), answer)
-
-    assert ["ssh", "uname", "-a"] == [argv[0], *argv[-2:]]
-    assert 60_000 == lasted

@@ -133,7 +133,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise BootFileError(f"{path}: {error.strerror}; name a file that can be read, such as bridge.toml") from error
+        raise BootFileError(f"{path}: {error.strerror}; name a file that can be read by --config") from error
     if len(raw) > MAX_FILE_BYTES:
         raise BootFileError(f"{path}: larger than {MAX_FILE_BYTES} bytes, so no file of ours; name another")
     try:

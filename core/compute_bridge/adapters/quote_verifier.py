@@ -83,7 +83,7 @@ _REASONS = (
 _CAUSED = ("Failed to verify certificate chain", "Failed to parse root CA CRL", "Failed to parse PCK CRL")
 
 _MENDS = {
-    AttestationReason.ANCHOR: "name the bridge's root among the trust anchors, or refuse the bridge",
+    AttestationReason.ANCHOR: "name its root among attestation.anchors, or refuse its bearer",
     AttestationReason.COLLATERAL_EXPIRED: "the bridge must fetch fresh collateral",
     AttestationReason.COLLATERAL_FUTURE: "compare the clocks of bridge and verifier",
     AttestationReason.COLLATERAL_MISMATCH: "the bridge must send the collateral of its own platform",

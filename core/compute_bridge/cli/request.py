@@ -217,8 +217,12 @@ def _control(
         "answer to the lease control",
     )
     told = {"grant_id": verdict.grant_id.hex(), "action": action.value, "reason": verdict.reason}
-    line = f"grant {short(verdict.grant_id)}: {action}: {verdict.reason}; it may run {verdict.duration_ms} ms in all"
+    line = f"grant {short(verdict.grant_id)}: {action}: {verdict.reason}{_outcome(action, verdict)}"
     return _tell(told | {"duration_ms": verdict.duration_ms}, [line], as_json=as_json)
+
+
+def _outcome(action: ControlAction, verdict: ControlVerdict) -> str:
+    return f"; it may run {verdict.duration_ms // 1000} s in all" if action is ControlAction.EXTEND else ""
 
 
 def _run_ssh(argv: list[str], *, as_json: bool) -> int:

@@ -12,7 +12,7 @@ from compute_bridge.cli.quantities import CPU, DURATION, MEMORY
 from compute_bridge.model.manifest import ComputeManifest, ImageRef, SourceRef
 from compute_bridge.model.resources import NetworkPolicy, Region, Requirements, Resources, TdxNeed
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
-from compute_bridge.ports.errors import BootFileError
+from compute_bridge.ports.errors import BootFileError, RecordError
 from compute_bridge.wire.keys import require_ssh_public_line
 
 OWN_KEY = "~/.ssh/id_ed25519.pub"
@@ -124,7 +124,7 @@ def read_public_key(path: Path) -> tuple[str, str]:
         line = require_ssh_public_line(raw.decode())
     except OSError as error:
         raise BootFileError(f"--ssh-key {path}: {error.strerror}; make one with ssh-keygen -t ed25519") from error
-    except UnicodeDecodeError as error:
-        raise BootFileError(f"--ssh-key {path}: not a public key; name the .pub file") from error
+    except (UnicodeDecodeError, RecordError) as error:
+        raise BootFileError(f"--ssh-key {path}: holds no SSH public key; name the .pub file") from error
     private = path.with_suffix("")
     return line, str(private) if path.suffix == ".pub" and private.exists() else ""

@@ -85,7 +85,10 @@ class Setup:
         if self.file.account is None:
             raise BootFileError("account.key: must be given; make one with 'compute-bridge request new-key'")
         ref = self.file.account.key
-        raw = read_secret(ref, base_dir=self.folder)
+        try:
+            raw = read_secret(ref, base_dir=self.folder)
+        except BootFileError as error:
+            raise BootFileError(f"account.key: {error}") from error
         try:
             seed = bytes.fromhex(raw.decode())
         except ValueError:

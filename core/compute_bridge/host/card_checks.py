@@ -9,12 +9,12 @@ from compute_bridge.host.market import Market
 from compute_bridge.model import channels
 from compute_bridge.model.card import BootCertificate, EpochClaim, ProviderCard, RosterEntry
 from compute_bridge.model.ids import Fingerprint, ProviderId, provider_id, short
-from compute_bridge.model.quote import QuotePolicy, VerifiedQuote
+from compute_bridge.model.quote import AttestationReason, QuotePolicy, VerifiedQuote
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Tick
 from compute_bridge.ports.attestation import QuoteVerifier
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import MarketError, RecordError
+from compute_bridge.ports.errors import AttestationError, MarketError, RecordError
 from compute_bridge.wire.commitment import report_data
 from compute_bridge.wire.signing import Domain, Signed, fingerprint, open_self_signed
 
@@ -143,6 +143,13 @@ async def check_quote(found: AdmittedCard, trust: QuoteTrust) -> VerifiedQuote:
     :raises AttestationError: if it does not prove what the policy demands.
     :raises UntrustedError: if a development quote is not marked as one.
     """
+    if found.card.development_attestation and not trust.policy.allow_development:
+        raise AttestationError(
+            f"{found.name}: its quote comes from a development attester, which proves nothing about hardware; "
+            "ask where hardware attests, or allow it in words by attestation.development and name its root among "
+            "attestation.anchors",
+            reason=AttestationReason.DEVELOPMENT,
+        )
     verify = partial(
         trust.verifier.verify,
         found.card.evidence,

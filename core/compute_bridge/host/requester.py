@@ -28,7 +28,7 @@ from compute_bridge.host.requester_state import (
     load_request,
     open_reply,
 )
-from compute_bridge.host.requester_status import RequestStatus, latest_grant, look_up
+from compute_bridge.host.requester_status import GRACE_TICKS, RequestStatus, bids_of, latest_grant, look_up
 from compute_bridge.host.requester_submit import RequestTerms, Submitter
 from compute_bridge.host.winner import verify_winner
 from compute_bridge.model.coalition import Handshake
@@ -53,9 +53,9 @@ from compute_bridge.wire.signing import Signed
 
 logger = logging.getLogger(__name__)
 
-GRACE_TICKS = 3
-"""How long after its last round a request's grant may still be on its way."""
 LATE_RECEIPT_MS = 10_000
+MAX_TOLD = 8
+"""How many bids a message tells of."""
 
 
 class NoLeaseError(MarketError):
@@ -112,7 +112,7 @@ class Requester:
         terms = RequestTerms(
             manifest=manifest,
             max_rate=max_rate,
-            ssh_key=ssh_public_key or "",
+            ssh_key=(ssh_public_key or "").strip(),
             identity=identity,
             preferences=Preferences(preferred_regions),
             open_ms=open_ms,
@@ -198,9 +198,11 @@ class Requester:
         latest = await latest_grant(self.market, kept.id)
         if latest is not None and self._is_next(kept, latest.value):
             return latest
+        bids = await bids_of(self.market, kept.id, after=kept.secrets.clearing_verdicts_after)
+        fared = ", ".join(f"provider {short(bid.provider_id)} {bid.reason}" for bid in bids[:MAX_TOLD])
         raise NoLeaseError(
-            f"request {short(kept.id)} was open until tick {kept.signed.value.expires_at} and nobody took it; "
-            "'request status' tells how each bid fared",
+            f"request {short(kept.id)} was open until tick {kept.signed.value.expires_at} and nobody took it "
+            f"({fared or 'nobody was there to bid'}); ask for what is sold, or pay more, or stay open for longer",
             reason=Reason.REQUEST_EXPIRED,
         )
 

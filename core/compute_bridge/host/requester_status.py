@@ -13,9 +13,13 @@ from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import ProviderId, RequestId
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import SettlementStatement
+from compute_bridge.model.units import Tick
 from compute_bridge.model.usage import ComputeLog
 from compute_bridge.ports.errors import MarketError, RecordError
 from compute_bridge.wire.signing import Signed, open_signed
+
+GRACE_TICKS = 3
+"""How long after its last round a request's grant may still be on its way."""
 
 
 class RequestState(StrEnum):
@@ -24,6 +28,7 @@ class RequestState(StrEnum):
     SENT = "sent"
     REFUSED = "refused"
     ADMITTED = "admitted"
+    EXPIRED = "expired"
     GRANTED = "granted"
     DELIVERED = "delivered"
     ENDED = "ended"
@@ -50,7 +55,10 @@ async def look_up(market: Market, kept: KeptRequest) -> RequestStatus:
     log = await _log(market, grant) if grant else None
     statement = await _statement(market, grant) if grant else None
     state = _state(kept, grant, log, statement)
+    if state is RequestState.ADMITTED and await _is_over(market, kept):
+        state = RequestState.EXPIRED
     reason = log.reason.value if log else kept.progress.verdict
+    reason = Reason.REQUEST_EXPIRED.value if state is RequestState.EXPIRED else reason
     bids = await bids_of(market, kept.id, after=kept.secrets.clearing_verdicts_after)
     return RequestStatus(kept.id, state, reason, grant, bids, log, statement)
 
@@ -77,6 +85,14 @@ async def bids_of(market: Market, request: RequestId, *, after: int) -> tuple[Ve
                 last[verdict.provider_id] = (chunk.round, verdict)
     newest = max((round_ for round_, _ in last.values()), default=0)
     return tuple(verdict for _, (round_, verdict) in sorted(last.items()) if round_ == newest)
+
+
+async def _is_over(market: Market, kept: KeptRequest) -> bool:
+    try:
+        await market.find_tick(Tick(kept.signed.value.expires_at + GRACE_TICKS + 1))
+    except MarketError:
+        return False
+    return True
 
 
 async def _log(market: Market, grant: ComputeGrant) -> ComputeLog | None:
