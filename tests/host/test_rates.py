@@ -251,6 +251,7 @@ def test_a_dear_offer_that_alone_serves_something_must_be_covered(lacks):
 
     assert Reason.COST_FLOOR == refusal.reason
     assert "offer dear costs 1000000000 micros/h more than is left of the rate at 1000 millicores" in refusal.detail
+    assert "ask that much more" in refusal.detail
 
 
 def test_egress_that_is_given_away_is_below_cost():

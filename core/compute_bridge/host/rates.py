@@ -182,7 +182,10 @@ def _told(offer: Offer, lack: Shortfall | None) -> str:
         return f"{where}: a GiB of egress costs more than is asked for it"
     size = lack.at
     shape = f"{size.cpu_millis} millicores, {size.mem_mib} MiB, {size.disk_gib} GiB disk, {size.gpus} GPUs"
-    return f"{where} costs {lack.micros} micros/h more than is left of the rate at {shape}; no cheaper offer serves it"
+    return (
+        f"{where} costs {lack.micros} micros/h more than is left of the rate at {shape}, and no cheaper offer serves "
+        "it; ask that much more, or lower the band's ceiling"
+    )
 
 
 def _reaches(offer: Offer, band: CapacityBand) -> bool:

@@ -78,7 +78,9 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
         "backends": {backend.name: offers[backend.name] for backend in parts.fleet.backends},
         "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
         "rates_refused": [
-            f"{'/'.join(one.row.key)}: {one.reason}" for one in parts.rates.rates.refusals if not one.allowed
+            f"{'/'.join(one.row.key)}: {one.reason}: {one.detail}"
+            for one in parts.rates.rates.refusals
+            if not one.allowed
         ],
         "strays": len(findings.strays) if findings else 0,
         "silent": list(findings.silent) if findings else [],
