@@ -150,6 +150,18 @@ async def test_a_backend_that_goes_silent_neither_ends_nor_bills_wrongly(open_co
         assert (Outcome.SERVED, Reason.DEADLINE) == (log.outcome, log.reason)
 
 
+async def test_a_backend_that_was_silent_at_the_start_is_reconciled_when_it_is_back(open_coalition) -> None:
+    async with open_coalition() as coalition:
+        await coalition.cloud.go_down()
+        async with coalition.bridge("one") as bridge:
+            silent = bridge.findings.silent
+            await coalition.cloud.come_back()
+            await coalition.clock.sleep_ms(2000 * bridge.parts.boot.bridge.refresh_s)
+
+            assert ("memory",) == silent
+            assert () == bridge.findings.silent
+
+
 async def test_a_refused_request_is_cleared_again_to_another_bridge(open_coalition) -> None:
     async with open_coalition() as coalition, coalition.bridge("first", seed=1) as first:
         first.provider.retired = True
