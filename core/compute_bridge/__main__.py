@@ -11,9 +11,9 @@ def main() -> int:
 
         sys.stdout.write(f"compute-bridge {__version__}\n")
         return 0
-    from compute_bridge.cli.main import dispatch
+    from compute_bridge.cli.main import dispatch, end
 
-    return dispatch(arguments)
+    return end(dispatch(arguments))
 
 
 if __name__ == "__main__":

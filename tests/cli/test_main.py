@@ -1,5 +1,7 @@
 """From arguments to a command, and from its errors to one message and an exit code."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from compute_bridge.model.errors import ComputeBridgeError
 from compute_bridge.ports import errors
 
 COMMANDS = """
+import threading
+
 import click
 from compute_bridge.ports import errors
 
@@ -22,6 +26,9 @@ def tide(context):
         return None
     if kind == "code":
         return int(rest[0])
+    if kind == "stranded":
+        threading.Thread(target=threading.Event().wait).start()
+        raise KeyboardInterrupt
     if kind == "group":
         raise BaseExceptionGroup("several", [errors.NetworkError("one is down"), errors.QuotaError("two is full")])
     if kind == "mixed":
@@ -192,6 +199,16 @@ def test_an_error_is_one_message_and_a_code(
 ):
     assert dispatch(["tide", *arguments]) == code
     assert capsys.readouterr().err == says
+
+
+@pytest.mark.usefixtures("tide")
+def test_an_interrupted_process_ends_though_its_threads_do_not(tmp_path: Path):
+    command = [sys.executable, "-m", "compute_bridge", "tide", "stranded"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+
+    assert process.returncode == Exit.INTERRUPTED
+    assert process.stderr == "compute-bridge: interrupted\n"
 
 
 @pytest.mark.usefixtures("tide")

@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from compute_bridge.cli.commands import Command, find_command, top_help
@@ -25,6 +26,20 @@ def dispatch(arguments: Sequence[str]) -> int:
         # Whoever read our output has left; Python would complain again as it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1  # as click does
+
+
+def end(code: int) -> int:
+    """Return ``code``, but after a signal end the process with it here, without waiting for its threads.
+
+    A second interrupt can break the event loop before it has ended its worker threads, and Python would wait for them
+    for ever.
+    """
+    if code <= 128:  # above it are signals, as shells count
+        return code
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BrokenPipeError):  # whoever read it has left
+            stream.flush()
+    os._exit(code)
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
