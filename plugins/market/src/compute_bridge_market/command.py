@@ -4,6 +4,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,14 @@ def serve(context: CommandContext, /, config: Path, level: str) -> int:
 
 
 async def _serve(context: CommandContext, opened: OpenedFile) -> None:
+    # Outermost: a second signal, as timeout sends, must not break the closing that the first one asked for.
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_until_told, signals, tasks.cancel_scope)
+            await _serve_until_cancelled(context, opened)
+
+
+async def _serve_until_cancelled(context: CommandContext, opened: OpenedFile) -> None:
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(context.open_network(opened.file.network.table, opened.path.parent))
         book = await stack.enter_async_context(open_book(opened.book_path, opened.module.domain.coalition))
@@ -145,15 +154,12 @@ async def _serve(context: CommandContext, opened: OpenedFile) -> None:
             name, coalition = opened.module.handshake.coalition.name, opened.module.domain.coalition.hex()
             context.say(f"serving {name}, coalition {coalition}, from tick {market_.almanac.now}")
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_until_told, tasks.cancel_scope)
-            await Server(market_, context.clock).run(ready=ready)
+        await Server(market_, context.clock).run(ready=ready)
 
 
-async def _until_told(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            scope.cancel()
+async def _until_told(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
 
 
 # --- ledger ---------------------------------------------------------------------------------------
