@@ -14,7 +14,7 @@ from compute_bridge.model.clearing import ClearingInputs, ClearingRecord, Verdic
 from compute_bridge.model.coalition import ComputeConfig, Handshake, compute_module
 from compute_bridge.model.control import ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
-from compute_bridge.model.ids import Fingerprint, GrantId, ProviderId, UniqueId
+from compute_bridge.model.ids import Fingerprint, GrantId, UniqueId
 from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.units import Tick
 from compute_bridge.ports.errors import BootError, MarketError, RecordError
@@ -198,11 +198,6 @@ class Market:
     async def log_entry(self, grant: GrantId) -> Entry | None:
         """Return the raw usage log of a grant, or None; the caller verifies it with the card's key."""
         return await self.network.find(channels.LOGS, grant)
-
-    async def roster_card(self, provider: ProviderId) -> Signed[ProviderCard] | None:
-        """Return the current card of ``provider``, or None if it has none in the roster."""
-        versioned = await self.network.get(channels.ROSTER, provider)
-        return self.open_card(self._open(versioned.value, RosterEntry)) if versioned else None
 
     # --- verified reading -----------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from compute_bridge.model.card import QuoteBinding
 from compute_bridge.model.errors import EnvelopeError
 from compute_bridge.model.ids import Fingerprint, digest
 from compute_bridge.model.manifest import ComputeManifest
-from compute_bridge.model.request import ComputeRequest, EnvelopeBody
+from compute_bridge.model.request import EnvelopeBody
 from compute_bridge.wire import codec
 from compute_bridge.wire.signing import fingerprint
 
@@ -72,8 +72,3 @@ def report_data(binding: QuoteBinding) -> bytes:
     Source: REPORTDATA is 64 bytes in a TDX 1.0 report (go-tdx-guest, ``abi.ReportDataSize``).
     """
     return hashlib.sha512(_REPORT_DATA + codec.encode(binding)).digest()
-
-
-def request_id_of(request: ComputeRequest) -> Fingerprint:
-    """Return the id of a request: its fingerprint."""
-    return fingerprint(request)

@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import Token
 
-BRIDGE_SECRET_BYTES = 32
 _SSH_ED25519 = b"ssh-ed25519"
 
 
