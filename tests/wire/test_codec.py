@@ -257,3 +257,19 @@ def test_every_kind_has_a_name_of_its_own_and_a_class_of_its_own():
 def test_what_is_no_record_kind_is_told():
     with pytest.raises(LookupError, match="Sample"):
         kind_of(Sample)
+
+
+@frozen
+class Later:
+    first: int
+    second: int = 7
+
+
+def test_a_missing_field_takes_its_default_only_in_what_we_wrote_ourselves():
+    old = codec.dump({"first": 1})
+
+    assert Later(1, 7) == codec.decode(old, Later, max_bytes=99, fill=True)
+    with pytest.raises(RecordError, match="field 'second' is missing"):
+        codec.decode(old, Later, max_bytes=99)
+    with pytest.raises(RecordError, match="field 'first' is missing"):
+        codec.decode(codec.dump({"second": 1}), Later, max_bytes=99, fill=True)

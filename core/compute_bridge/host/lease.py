@@ -172,7 +172,7 @@ class Lease:
         intended, failed = self.facts.get(ProvisionIntended), self.facts.get(AttemptFailed)
         if intended is None or (failed is not None and failed.token == intended.token):
             return None
-        offer = codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES)
+        offer = codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES, fill=True)
         return self._order(body, offer, intended.attempt), intended.attempt
 
     @property
@@ -214,7 +214,7 @@ class Lease:
         receipt = make_receipt(
             self.grant,
             running.instance,
-            codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES),
+            codec.decode(intended.offer, Offer, max_bytes=MAX_OFFER_BYTES, fill=True),
             card=card.value,
             secrets=self.secrets,
             recipient=body.sealing_key,

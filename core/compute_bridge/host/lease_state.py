@@ -206,7 +206,7 @@ def read_body(event: JournalEvent) -> Any:
     cls = BODIES.get(event.kind)
     if cls is None:
         raise JournalError(f"journal event {event.sequence} is of kind {event.kind!r}, which is not known")
-    return codec.decode(event.body, cls, max_bytes=MAX_BODY)
+    return codec.decode(event.body, cls, max_bytes=MAX_BODY, fill=True)
 
 
 def routed(steps: tuple[str, ...]) -> Routed:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, TypeVar, get_args
 
 import cbor2
+from attrs import NOTHING
 from cattrs import Converter
 from cattrs.errors import ForbiddenExtraKeysError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn
@@ -35,18 +36,21 @@ _BAD_SHAPE = (
 
 def encode(value: object) -> bytes:
     """Return the one encoding of an attrs value."""
-    return dump(_converter().unstructure(value))
+    return dump(_converter(False).unstructure(value))
 
 
-def decode(raw: bytes, cls: type[T], *, max_bytes: int) -> T:
+def decode(raw: bytes, cls: type[T], *, max_bytes: int, fill: bool = False) -> T:
     """Return the value of class ``cls`` that ``raw`` encodes.
+
+    ``fill`` is for what we wrote ourselves, maybe by an earlier release: a field that is missing takes its
+    default. A record of somebody else has every field, or its bytes are not the ones that were signed.
 
     :raises RecordError: if ``raw`` is longer than ``max_bytes`` (checked before anything is parsed), is
         not deterministic CBOR, or is not a valid ``cls``.
     """
     data = load(raw, max_bytes=max_bytes)
     try:
-        return _converter().structure(data, cls)
+        return _converter(fill).structure(data, cls)
     except _BAD_SHAPE as error:
         raise RecordError(f"not a valid {cls.__name__}: {_reason(error)}") from error
 
@@ -113,7 +117,7 @@ def _exactly(kind: type) -> Any:
 
 
 @cache
-def _converter() -> Converter:
+def _converter(fill: bool) -> Converter:
     converter = Converter(detailed_validation=False, forbid_extra_keys=True)
     for kind in (bool, int, str, bytes):
         converter.register_structure_hook(kind, _exactly(kind))
@@ -122,7 +126,7 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(_is_enum, _enum)
     converter.register_structure_hook_factory(_is_tuple, _tuple)
     converter.register_unstructure_hook(tuple, lambda items: [converter.unstructure(x) for x in items])
-    converter.register_structure_hook_factory(_is_value, lambda cls: _value(converter, cls))
+    converter.register_structure_hook_factory(_is_value, lambda cls: _value(converter, cls, fill))
     return converter
 
 
@@ -158,15 +162,15 @@ def _is_value(kind: object) -> bool:
     return isinstance(kind, type) and hasattr(kind, "__attrs_attrs__")
 
 
-def _value(converter: Converter, cls: type[Any]) -> Any:
-    fields = {attribute.name for attribute in cls.__attrs_attrs__}
-    fill = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
+def _value(converter: Converter, cls: type[Any], fill: bool) -> Any:
+    fields = {one.name for one in cls.__attrs_attrs__ if not (fill and one.default is not NOTHING)}
+    make = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
 
     def structure(data: object, kind: Any) -> Any:
         if type(data) is not dict:
             raise TypeError(f"expected a map for {cls.__name__}, got {type(data).__name__}")
         if missing := fields - data.keys():
             raise KeyError(min(missing))
-        return fill(data, kind)
+        return make(data, kind)
 
     return structure
