@@ -29,7 +29,7 @@ def offer(name, backend="rack", cpu=4000, mem=8192, disk=0, gpus=0, machine=0, *
         resources=Resources(cpu, mem, disk, gpus),
         posture=more.pop("posture", Posture.NONE),
         networks=more.pop("networks", BOTH),
-        cost=CostBasis("EUR", units, UtcMs(more.pop("observed", 1)), "test"),
+        cost=CostBasis("EUR", units, UtcMs(more.pop("observed", 1)), "test", more.pop("address", 0)),
         **more,
     )
 
@@ -140,6 +140,13 @@ def test_explain_gives_every_offer_the_reason_of_a_scan(offers, asked, preferenc
     expected |= {(one.backend, one.id): Reason.ROUTED for one in able[:1]}
 
     assert expected == verdicts
+
+
+def test_an_address_takes_its_place_in_the_order():
+    index = filled(offer("bare", machine=2000), offer("with-address", "cloud", machine=1000, address=2_000_000))
+    found = [(one.offer.id, one.hourly_cost) for one in index.candidates(question(), Preference.CHEAPEST)]
+
+    assert [("bare", 2), ("with-address", 2001)] == found
 
 
 def test_a_candidate_carries_its_cost_and_its_backends_place():

@@ -1,4 +1,6 @@
+from fractions import Fraction
 from itertools import product
+from math import ceil
 from typing import Any
 
 import pytest
@@ -47,7 +49,7 @@ def units(machine=0, vcpu=0, ram_gib=0, disk_gib=0, gpu=0, egress_gib=0) -> Any:
     return whole(machine, vcpu, ram_gib, disk_gib, gpu, egress_gib)
 
 
-def offer(name="a", size=(8000, 16384), cost=None, currency="EUR", **more):
+def offer(name="a", size=(8000, 16384), cost=None, currency="EUR", address=0, **more):
     base = Offer(
         id=OfferId(name),
         backend=BackendName("rack"),
@@ -57,7 +59,7 @@ def offer(name="a", size=(8000, 16384), cost=None, currency="EUR", **more):
         resources=Resources(*size),
         posture=Posture.NONE,
         networks=BOTH,
-        cost=CostBasis(currency, cost or units(vcpu=10_000_000), UtcMs(1), "test"),
+        cost=CostBasis(currency, cost or units(vcpu=10_000_000), UtcMs(1), "test", address),
     )
     return evolve(base, **more)
 
@@ -105,6 +107,7 @@ OFFERS = st.lists(
         runs_oci=st.sampled_from([True, True, False]),
         images=st.sampled_from([("plain",), ("plain",), ()]),
         currency=st.sampled_from(["EUR"] * 9 + ["USD"]),
+        address=st.sampled_from([0, 0, 1, 1_000_000]),
     ),
     min_size=1,
     max_size=3,
@@ -124,7 +127,7 @@ FEES = st.sampled_from([0, 0, 1, 250, 5000, -250])
 @st.composite
 def near_cost(draw, offers, fee):
     """Rates that just cover one offer or all, but for one unit, which is sometimes a little short."""
-    costs = [asdict(one.cost.units) for one in offers]
+    costs = [asdict(one.cost.total) for one in offers]
     some = costs if draw(st.booleans()) else [draw(st.sampled_from(costs))]
     asked = {unit: -(-max(one[unit] for one in some) * 10_000 // (10_000 - fee)) for unit in costs[0]}
     asked["machine"] += draw(st.sampled_from([0, 1000, 1_000_000]))
@@ -181,6 +184,51 @@ def test_a_shortfall_stands_in_the_corner_that_it_names(asked, cost, one_band, s
     net_nanos = asked.hourly(needs) * (10_000 - fee) // 10
 
     assert net_nanos < (one.cost.hourly(needs) + 1) * 1000 + 1000
+
+
+def parts_of(cost, needs):
+    """Return what an hour costs in micros as a fraction: compute, disk, GPUs, address and egress, one by one."""
+    wants, prices = needs.resources, cost.units
+    compute = prices.machine + Fraction(wants.cpu_millis * prices.vcpu, 1000)
+    memory = Fraction(wants.mem_mib * prices.ram_gib, 1024)
+    disk, gpus = wants.disk_gib * prices.disk_gib, wants.gpus * prices.gpu
+    egress = Fraction(needs.egress_gib * prices.egress_gib * HOUR_MS, needs.duration_ms)
+    return (compute + memory + disk + gpus + egress + cost.address) / 1000
+
+
+NEEDS = st.builds(
+    Requirements,
+    SIZES.map(lambda size: Resources(*size)),
+    st.integers(1, 3 * HOUR_MS).map(Milliseconds),
+    egress_gib=st.integers(0, 9),
+)
+
+
+@given(UNITS, NANOS, NEEDS, st.sampled_from([0, 1, 250, 5000, -250]), st.integers(-2, 2))
+@settings(max_examples=400, deadline=None)
+def test_the_floor_is_the_sum_of_all_parts_and_the_fee_rounded_up_once(cost, address, needs, fee, off):
+    one = offer(size=(8000, 16384, 8, 8), cost=cost, address=address)
+    floor = ceil(parts_of(one.cost, needs))
+    least = ceil(Fraction(floor * 10_000, 10_000 - fee))
+    grant = evolve(GRANT, requirements=needs, rate=MicrosPerHour(max(0, least + off)))
+
+    assert (grant.rate >= least) is is_covered(grant, one, fee)
+
+
+def is_covered(grant, one, fee):
+    try:
+        check_grant_floor(grant, one, provider_fee=BasisPoints(fee))
+    except CostFloorError:
+        return False
+    return True
+
+
+def test_an_address_must_be_covered_too():
+    one = offer(cost=units(vcpu=10_000_000), address=1_000_000)
+    covered = units(machine=1_000_000, vcpu=10_000_000)
+
+    assert [Reason.COST_FLOOR] == reasons(enforced(units(vcpu=10_000_000), one))
+    assert [] == reasons(enforced(covered, one))
 
 
 def test_a_rate_at_cost_stands_without_a_fee_and_falls_with_one():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compute_bridge.model.ids import BandName
-from compute_bridge.model.rates import CostBasis, RateRow, RateTable, UnitNanos
+from compute_bridge.model.rates import CostBasis, NegativeNanosError, RateRow, RateTable, UnitNanos
 from compute_bridge.model.resources import MAX_DURATION_MS, Posture, Region, Requirements, Resources
 from compute_bridge.model.units import HOUR_MS, Milliseconds, Nanos, NanosPerHour, UtcMs
 
@@ -59,6 +59,27 @@ def test_a_cost_basis_costs_what_its_units_cost():
     needs = Requirements(Resources(1500, 1), Milliseconds(HOUR_MS))
 
     assert 15_000 == CostBasis("EUR", units, UtcMs(0), "boot-file").hourly(needs)
+
+
+@given(_UNITS, _NANOS, _NEEDS)
+def test_an_address_is_counted_once_an_instance_whatever_its_size(units, address, needs):
+    cost = CostBasis("EUR", units, UtcMs(0), "boot-file", address)
+
+    assert 0 <= cost.hourly(needs) - (exact(units, needs) + Fraction(address, 1000)) < 1
+
+
+@pytest.mark.parametrize("name", [*NAMES, "address"])
+def test_a_negative_cost_has_an_error_of_its_own(name):
+    with pytest.raises(NegativeNanosError, match=f"{name} -1 is negative"):
+        if name == "address":
+            CostBasis("EUR", UnitNanos(), UtcMs(0), "boot-file", NanosPerHour(-1))
+        else:
+            UnitNanos(**{name: -1})
+
+
+def test_machine_and_address_together_stay_within_what_can_be_said():
+    with pytest.raises(ValueError, match="machine and address together"):
+        CostBasis("EUR", UnitNanos(machine=NanosPerHour(10**15)), UtcMs(0), "boot-file", NanosPerHour(1))
 
 
 def row(region: str, posture: Posture, band: str) -> RateRow:

@@ -65,7 +65,7 @@ def shortfall(rate: UnitNanos, band: CapacityBand, offer: Offer, provider_fee: B
     proof for all requirements of the band that the offer serves, also after both sides are rounded up to whole
     micros. The offer must be at least as large as the band's floor.
     """
-    left = _Margin.of(rate, offer.cost.units, provider_fee)
+    left = _Margin.of(rate, offer.cost.total, provider_fee)
     corner = left.worst_corner(band.floor, _lesser(band.ceiling, offer.resources))
     # A fee that shrinks the rate lets the cost's own rounding show: up to a micro, which must be there too.
     spare = left.at(corner) - (_MICRO * _WHOLE * _SCALE if provider_fee else 0)

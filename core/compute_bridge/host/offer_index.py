@@ -164,7 +164,7 @@ def rank(offer: Offer, needs: Requirements, order: int) -> _Rank:
 
     By what the offer costs an hour in whole micros, then by the machine's own price, then by boot order and id.
     """
-    return (offer.cost.hourly(needs), offer.cost.units.machine, order, offer.id)
+    return (offer.cost.hourly(needs), offer.cost.total.machine, order, offer.id)
 
 
 class OfferIndex:
@@ -247,7 +247,7 @@ class OfferIndex:
         return {key: self._lane(self._orders[backend], group, before.get(key)) for key, group in groups.items()}
 
     def _lane(self, order: int, offers: list[Offer], before: _Lane | None) -> _Lane:
-        offers.sort(key=lambda offer: (offer.cost.units.machine, offer.id))
+        offers.sort(key=lambda offer: (offer.cost.total.machine, offer.id))
         sizes = tuple((offer.resources.cpu_millis, offer.resources.mem_mib) for offer in offers)
         if before is not None and before.sizes == sizes:
             grid = before.grid
@@ -258,7 +258,7 @@ class OfferIndex:
 
 
 def _lane_key(offer: Offer) -> _LaneKey:
-    units = offer.cost.units
+    units = offer.cost.total
     prices = (offer.cost.currency, units.vcpu, units.ram_gib, units.disk_gib, units.gpu, units.egress_gib)
     limits = (offer.resources.gpus, offer.networks, offer.max_duration_ms, offer.runs_oci, offer.images)
     return (offer.region, offer.posture, limits, prices)

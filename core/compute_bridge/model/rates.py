@@ -1,6 +1,9 @@
 """What is asked for a unit of each resource, and what a unit costs us: the same shape twice."""
 
-from attrs import field, frozen
+from functools import cached_property
+from typing import Any
+
+from attrs import evolve, field, frozen
 
 from compute_bridge.model.checks import few, label, text, whole
 from compute_bridge.model.ids import BandName
@@ -8,7 +11,17 @@ from compute_bridge.model.resources import Posture, Region, Requirements
 from compute_bridge.model.units import HOUR_MS, MicrosPerHour, Nanos, NanosPerHour, UtcMs, rate_up
 
 _MAX_NANOS = 10**15
-_nanos = whole(0, _MAX_NANOS)
+_whole_nanos = whole(0, _MAX_NANOS)
+
+
+class NegativeNanosError(ValueError):
+    """A cost or a rate is below nothing; use none of what came with it, and tell the operator who said so."""
+
+
+def _nanos(owner: object, attribute: Any, value: Any) -> None:
+    if type(value) is int and value < 0:
+        raise NegativeNanosError(f"{attribute.name} {value} is negative; nothing costs less than nothing")
+    _whole_nanos(owner, attribute, value)
 
 
 @frozen
@@ -44,16 +57,33 @@ class UnitNanos:
 
 @frozen
 class CostBasis:
-    """What an offer costs us now: unit costs, when that was observed and who said so."""
+    """What an offer costs us now: unit costs, when that was observed and who said so.
+
+    ``address`` is what an instance's public address costs, an hour; an instance has one, whatever its size.
+    Costs are compared by ``total``, never by ``units``, which leaves the address out.
+    """
 
     currency: str = field(validator=text(3, 8))
     units: UnitNanos
     observed_at: UtcMs = field(validator=whole())
     source: str = field(validator=text(1, 64))
+    address: NanosPerHour = field(default=NanosPerHour(0), validator=_nanos)
+
+    @address.validator
+    def _adds_up(self, _attribute: object, value: NanosPerHour) -> None:
+        if value and self.units.machine + value > _MAX_NANOS:
+            raise ValueError(f"machine and address together cost more than {_MAX_NANOS} nanos")
+
+    @cached_property
+    def total(self) -> UnitNanos:
+        """All that one instance costs: the address is counted to the machine, once an instance."""
+        if not self.address:
+            return self.units
+        return evolve(self.units, machine=NanosPerHour(self.units.machine + self.address))
 
     def hourly(self, needs: Requirements) -> MicrosPerHour:
-        """Return what serving ``needs`` costs us an hour, rounded up."""
-        return self.units.hourly(needs)
+        """Return what serving ``needs`` costs us an hour, all parts of it, rounded up once."""
+        return self.total.hourly(needs)
 
 
 @frozen

@@ -1,10 +1,11 @@
 """What a machine sells is what it declares, less its leases; and what it denies is told."""
 
 import pytest
+from attrs import evolve
 
 from compute_bridge.model.ids import BackendName
 from compute_bridge.model.resources import Posture, Resources
-from compute_bridge.model.units import UtcMs
+from compute_bridge.model.units import NanosPerHour, UtcMs
 from compute_bridge_baremetal.config import RackMachine
 from compute_bridge_baremetal.offers import complaint, free_of, offer_of
 from compute_bridge_baremetal.record import Facts, Listing
@@ -41,6 +42,12 @@ class TestOffers:
         offer = offer_of(rack.config, machine, machine.resources, backend=BackendName("r"), now=UtcMs(5))
 
         assert (rack.config.cost, "boot-file", 5) == (offer.cost.units, offer.cost.source, offer.cost.observed_at)
+
+    def test_an_offer_carries_what_an_address_costs(self, rack: RackWorld, machine: RackMachine):
+        config = evolve(rack.config, address_cost=NanosPerHour(5_000_000))
+        offer = offer_of(config, machine, machine.resources, backend=BackendName("r"), now=UtcMs(5))
+
+        assert rack.config.cost.machine + 5_000_000 == offer.cost.total.machine
 
     def test_a_container_is_no_trust_domain(self, rack: RackWorld, machine: RackMachine):
         offer = offer_of(rack.config, machine, machine.resources, backend=BackendName("r"), now=UtcMs(5))

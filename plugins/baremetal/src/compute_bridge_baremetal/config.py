@@ -13,7 +13,7 @@ from compute_bridge.model.errors import RecordError
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import MAX_DURATION_MS, NetworkPolicy, Region, Resources, Zone
-from compute_bridge.model.units import Milliseconds
+from compute_bridge.model.units import Milliseconds, NanosPerHour
 from compute_bridge.wire.keys import require_ssh_public_line
 
 HOST_IMAGE = "host"
@@ -178,6 +178,11 @@ class BaremetalConfig:
     ssh_key: SecretRef = field(metadata=about("the private key that logs in to every machine"))
     currency: str = field(validator=text(3, 8), metadata=about("the currency of the cost"))
     cost: UnitNanos = field(metadata=about("what the machines cost you, in nanos an hour for each unit"))
+    address_cost: NanosPerHour = field(
+        default=NanosPerHour(0),
+        validator=whole(0, 10**15),
+        metadata=about("what a guest's public address costs you, in nanos an hour; counted once a guest"),
+    )
     machines: tuple[RackMachine, ...] = field(validator=few(1, 256), metadata=about("the rack hosts", key="machine"))
     images: tuple[RackImage, ...] = field(
         default=(), validator=few(0, 256), metadata=about("the images that can be brought there", key="image")

@@ -43,7 +43,7 @@ def offer_of(
         resources=free,
         posture=serves.posture,
         networks=serves.networks,
-        cost=CostBasis(config.currency, config.cost, now, COST_SOURCE),
+        cost=CostBasis(config.currency, config.cost, now, COST_SOURCE, config.address_cost),
         runs_oci=config.runs_oci,
         images=config.vm_images,
         image_verifier="backend" if config.runs_oci else "nobody",

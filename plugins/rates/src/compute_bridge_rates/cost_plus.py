@@ -32,7 +32,7 @@ class CostPlusConfig:
 class CostPlus(RatePolicy):
     """For each unit the highest cost of any offer that reaches the band, raised by the margin.
 
-    So whichever offer a grant is placed on, the rate covers it. An offer reaches a band when it is at least as
+    So whichever offer a grant is placed on, the rate covers it. An address is counted to the machine. An offer reaches a band when it is at least as
     large as the band's floor, for at least its shortest duration; no offer, no row.
     """
 
@@ -47,7 +47,7 @@ class CostPlus(RatePolicy):
                 continue
             for band in question.bands:
                 if _reaches(offer, band):
-                    costs[offer.region, offer.posture, band.name].append(offer.cost.units)
+                    costs[offer.region, offer.posture, band.name].append(offer.cost.total)
         rows = (RateRow(*key, self._raised(units)) for key, units in costs.items())
         return RateTable(question.currency, tuple(sorted(rows, key=lambda row: row.key)))
 
