@@ -42,7 +42,7 @@ from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import BootError, ComputeBridgeError, NoQuoteError
 from compute_bridge.ports.hookspecs import OpenContext
-from compute_bridge.ports.journal import EventDraft, Journal, JournalEvent
+from compute_bridge.ports.journal import EventDraft, Journal, JournalEvent, JournalUnwritableError
 from compute_bridge.ports.strategy import Settlement, SettlementContext
 from compute_bridge.wire.signing import sign
 
@@ -144,24 +144,30 @@ async def serve_bridge(bridge: Bridge) -> None:
             socket = Path(bridge.parts.boot.bridge.state_dir) / SOCKET
         async with serve_status(socket, partial(answer, bridge)):
             with step("raise the epoch and submit the card"):
-                waiting = anyio.CancelScope()
-                tasks.start_soon(_remind, bridge.parts.clock, waiting)
                 await bridge.enter()
-                waiting.cancel()
-            with step("serve"):
-                tasks.start_soon(bridge.serve)
-            logger.info("serving as provider %s", bridge.parts.identity.provider.hex())
+            # From here on open leases are served, whether or not the market is there to admit a card.
+            tasks.start_soon(bridge.serve)
+            tasks.start_soon(_await_market, bridge)
             await _until_stopped(bridge)
             logger.info("stopped; %d leases stay open for the next start", bridge.open_leases)
         tasks.cancel_scope.cancel()
 
 
-async def _remind(clock: Clock, waiting: anyio.CancelScope) -> None:
+async def _await_market(bridge: Bridge) -> None:
+    with step("raise the epoch and submit the card", ahead=True):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_remind, bridge.parts.clock)
+            await bridge.admitted()
+            tasks.cancel_scope.cancel()
+    with step("serve"):
+        logger.info("serving as provider %s", bridge.parts.identity.provider.hex())
+
+
+async def _remind(clock: Clock) -> None:
     """Say now and then that the market has not answered, for it may be away for as long as it likes."""
-    with waiting:
-        while True:
-            await clock.sleep_ms(REMIND_MS)
-            logger.warning("the market has not answered our card yet: is it running, and is [network] its network?")
+    while True:
+        await clock.sleep_ms(REMIND_MS)
+        logger.warning("the market has not answered our card yet: is it running, and is [network] its network?")
 
 
 async def _prepare(bridge: Bridge) -> None:
@@ -169,10 +175,12 @@ async def _prepare(bridge: Bridge) -> None:
         with anyio.move_on_after(FIRST_TICK_S) as patience:
             await bridge.prove()
         if patience.cancelled_caught:
-            raise NoQuoteError(
+            told = (
                 f"no almanac tick within {FIRST_TICK_S} s to bind a quote to: is the market running, and is [network] "
-                "its network?"
             )
+            if not await bridge.has_open_leases():
+                raise NoQuoteError(f"{told}its network?")
+            logger.error("%sits network? Open leases are served; nothing is sold before one comes", told)
     with step("build the fleet"):
         await bridge.look()
     with step("reconcile with reality"):
@@ -347,13 +355,21 @@ async def boot_keys(journal: Journal, identity: Identity) -> tuple[BootSecrets, 
     """Return the keys of this boot, drawn anew and journalled by their nonce, and those of every boot.
 
     :raises BootError: if the journal is another provider's.
+    :raises JournalUnwritableError: if it cannot be written and knows no boot before this one.
     """
     nonces, after = [], 0
     while events := await journal.events(after=after):
         after = events[-1].sequence
         nonces += [_nonce_of(event, identity) for event in events if event.kind == BOOTED]
-    nonces.append(randomness.token_bytes(NONCE_BYTES))
-    await journal.record(EventDraft(BOOTED, body=nonces[-1] + identity.provider))
+    fresh = randomness.token_bytes(NONCE_BYTES)
+    try:
+        await journal.record(EventDraft(BOOTED, body=fresh + identity.provider))
+        nonces.append(fresh)
+    except JournalUnwritableError as error:
+        if not nonces:
+            raise
+        # What runs must be watched and ended though the disk is full; nothing is sold meanwhile.
+        logger.error("this boot has the keys of the one before: %s", error)  # noqa: TRY400
     boots = [identity.boot_secrets(nonce) for nonce in nonces]
     return boots[-1], {one.keys.signing: one for one in boots}
 

@@ -109,6 +109,7 @@ class Coalition:
                 await bridge.reconcile()
                 await bridge.enter()
                 tasks.start_soon(bridge.serve)
+                await bridge.admitted()
                 self.bridges.append(bridge)
                 yield bridge
                 tasks.cancel_scope.cancel()

@@ -8,11 +8,13 @@ import anyio
 from attrs import define, field, frozen
 
 from compute_bridge.host.card import BootFacts, CardPublisher, Holding, raise_epoch
-from compute_bridge.host.epoch import Epoch
+from compute_bridge.host.epoch import Epoch, require_last
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import BootSecrets, Identity
+from compute_bridge.host.lease_state import OPEN_STATES, LeaseState
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.host.market import Market
+from compute_bridge.host.outbox import Outbox
 from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.host.provider import Provider
 from compute_bridge.host.rates import RateBook
@@ -124,10 +126,7 @@ class Bridge:
         return self.findings
 
     async def enter(self) -> None:
-        """Raise the epoch and have the card admitted.
-
-        :raises AdmissionError: if the market refuses the card.
-        """
+        """Raise the epoch, so that :meth:`serve` may begin; open leases need no card, and wait for none."""
         parts = self.parts
         domain = parts.identity.domain
         self.epoch = await raise_epoch(parts.market.network, domain, parts.identity.root, parts.current.keys.signing)
@@ -144,10 +143,19 @@ class Bridge:
             clock=parts.clock,
         )
         self.provider = Provider(self._lease_tools(self.epoch), parts.boots)
-        await self.publisher.publish()
+
+    async def admitted(self) -> None:
+        """Return once the market has admitted a card of this boot; needs :meth:`serve` to run.
+
+        :raises AdmissionError: if it refuses the first one, unless leases are open: they are served to their end.
+        """
+        publisher = _given(self.publisher)
+        await publisher.first_verdict()
+        if publisher.refusal is not None and not self.open_leases:
+            raise publisher.refusal
 
     async def serve(self) -> None:
-        """Serve grants, and keep offers, rates and card true, until cancelled.
+        """Resume open leases, serve grants, and keep offers, rates and card true, until cancelled.
 
         :raises SupersededError: when another bridge with this identity has started.
         """
@@ -157,12 +165,20 @@ class Bridge:
             tasks.start_soon(partial(publisher.run, every_ms=1000 * self.parts.boot.bridge.refresh_s))
             await provider.run()
 
+    def stop_selling(self, *, stop: bool = True) -> None:
+        """Take no new grants and say so on the card; or take them again."""
+        _given(self.provider).draining = stop
+        _given(self.publisher).changed()
+
     async def drain(self) -> None:
         """Take no new grants, say so on the card, and return when no lease is open."""
-        provider = _given(self.provider)
-        provider.draining = True
-        _given(self.publisher).changed()
-        await provider.idle()
+        self.stop_selling()
+        await _given(self.provider).idle()
+
+    async def has_open_leases(self) -> bool:
+        """Return whether the journal has leases that are not settled yet."""
+        rows = await self.parts.journal.lease_states()
+        return any(LeaseState(row.state) in OPEN_STATES for row in rows)
 
     @property
     def open_leases(self) -> int:
@@ -227,6 +243,8 @@ class Bridge:
             fleet=parts.fleet,
             router=parts.router,
             settlement=parts.settlement,
+            outbox=Outbox(parts.market.network, parts.clock),
+            fence=partial(require_last, parts.market.network, parts.identity.domain, epoch),
             clock=parts.clock,
             settings=parts.boot.lease,
         )

@@ -138,6 +138,7 @@ class CardPublisher:
         self._nudge = Nudge()
         self._card: Signed[ProviderCard] | None = None
         self._refusal: AdmissionError | None = None
+        self._told = anyio.Event()
 
     @property
     def card(self) -> Signed[ProviderCard] | None:
@@ -148,6 +149,10 @@ class CardPublisher:
     def refusal(self) -> AdmissionError | None:
         """Why the market refused the latest card; ``None`` when it did not."""
         return self._refusal
+
+    async def first_verdict(self) -> None:
+        """Return once the market has spoken of a card of this publisher; needs :meth:`run` to run."""
+        await self._told.wait()
 
     def changed(self) -> None:
         """Let :meth:`run` look at once whether the card still tells the truth."""
@@ -229,6 +234,7 @@ class CardPublisher:
         return verdict
 
     def _take(self, card: Signed[ProviderCard], verdict: CardVerdict) -> None:
+        self._told.set()
         if verdict.reason is not Reason.ADMITTED:
             self._refusal = AdmissionError(
                 f"card {card.hash.hex()[:12]}, version {card.value.version}: {verdict.reason}: {verdict.detail}",

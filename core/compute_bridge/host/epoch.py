@@ -54,6 +54,18 @@ async def raise_epoch(
         return Epoch(number, claim)
 
 
+async def require_last(network: Network, domain: Domain, epoch: Epoch) -> None:
+    """Return if ours is still the last epoch: asked before each create, for a fence stops no call already made.
+
+    :raises SupersededError: if our root key has claimed a later one.
+    :raises NetworkError: if nobody can tell now.
+    """
+    mine = epoch.claim.value
+    current = await network.get(EPOCHS, mine.provider_id)
+    if current is not None:
+        _give_way(current, domain, mine)
+
+
 async def hold_epoch(network: Network, domain: Domain, epoch: Epoch) -> NoReturn:
     """Watch the epochs for as long as ours is the last.
 

@@ -9,13 +9,14 @@ from attrs import define, evolve, field
 
 from compute_bridge.host.lease_state import Ended, LeaseFacts, Metered, Running
 from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.host.plugin_call import asked, backend_call
 from compute_bridge.model.control import ControlAction, ControlVerdict
 from compute_bridge.model.ids import short
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import Figure, Outcome, UsageMetrics, UsageSource
 from compute_bridge.ports.backend import Backend, ExitCause, InstanceExit, SupportsExtend
-from compute_bridge.ports.errors import BackendError
+from compute_bridge.ports.errors import BackendError, CredentialsError, ThrottledError, UnavailableError
 from compute_bridge.ports.journal import JournalUnwritableError
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,15 @@ REASON_OF = {
 }
 """Why a machine that ended by itself ended; one that somebody else terminated, the operator did."""
 
+# Ended without us: where the backend does not say when, it was while nobody looked.
+_BY_ITSELF = (Reason.EXITED, Reason.OPERATOR_STOP, Reason.PREEMPTED, Reason.LOST)
+# Silence: nothing is concluded, however long it lasts.
+_SILENT = (UnavailableError, ThrottledError, CredentialsError)
+
 FIRST_RETRY_MS = 500
 LONGEST_RETRY_MS = 30_000
+LONGEST_SLEEP_MS = 60_000
+"""No wait for an end is longer, so that a machine that slept with its timers looks at its clock again."""
 EXIT_RECORD_WAIT_S = 10
 
 
@@ -40,20 +48,26 @@ EXIT_RECORD_WAIT_S = 10
 class RunningLease:
     """The running part of one lease. Time is counted on the monotonic clock, so a jump of the wall clock
     neither kills nor extends.
+
+    ``counted_ms`` is how long it had run by our count when it was last journalled. A lease that ``is_resumed``
+    goes on from what the backend has counted since.
     """
 
     tools: LeaseTools
     running: Running
     duration_ms: Milliseconds
     record: Callable[[Metered], Awaitable[None]]
-    already_ms: Milliseconds = Milliseconds(0)
+    counted_ms: Milliseconds = Milliseconds(0)
+    is_resumed: bool = False
     is_extended: bool = False
     _began_ms: int = field(init=False)
+    _seen_ms: int = field(init=False)
     _reason: Reason | None = field(default=None, init=False)
     _over: anyio.Event = field(factory=anyio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._began_ms = self.tools.clock.monotonic_ms() - self.already_ms
+        self._began_ms = self.tools.clock.monotonic_ms() - self.counted_ms
+        self._seen_ms = self.counted_ms
 
     async def until_end(self) -> Reason:
         """Return why the lease ends: its own end, the requester's release, or the machine's."""
@@ -72,48 +86,92 @@ class RunningLease:
     async def apply(self, verdict: ControlVerdict) -> None:
         """Take in a release, or an extension: the machine's own end moves where the backend can."""
         if verdict.action is ControlAction.RELEASE:
-            self.release()
+            self.conclude(Reason.RELEASED)
         elif verdict.duration_ms > self.duration_ms:
             self.duration_ms = verdict.duration_ms
             await self._extend()
 
-    def release(self) -> None:
-        """Let the lease end now."""
-        self._finish(Reason.RELEASED)
+    def conclude(self, reason: Reason) -> None:
+        """Let the lease end now; the first reason counts."""
+        if self._reason is None:
+            self._reason = reason
+            self._over.set()
 
     async def end(self, reason: Reason, facts: LeaseFacts) -> Ended:
         """End the machine, until the backend shows it gone, and return the account of its life."""
         usage = await self._last_usage(facts)
+        if usage.wall_ms.source is UsageSource.BACKEND:
+            self._seen_ms = max(self._seen_ms, usage.wall_ms.value)
         await self._persist(self._terminate)
         exit_ = await self._exit_record()
         started = self.running.instance.started_at
-        ended_at = exit_.ended_at or UtcMs(started + self._elapsed())
+        ended_at, evidence = self._end_of(reason, exit_)
         billable = Milliseconds(min(self.duration_ms, max(0, ended_at - started)))
-        wall = Figure(billable, UsageSource.BACKEND if exit_.ended_at else UsageSource.ALLOCATION)
-        usage = evolve(usage, wall_ms=wall)
-        return Ended(Outcome.SERVED.value, reason, exit_.detail, UtcMs(started + billable), billable, usage)
+        source = UsageSource.BACKEND if evidence is Reason.END_RECORDED else UsageSource.ALLOCATION
+        usage = evolve(usage, wall_ms=Figure(billable, source))
+        return Ended(
+            Outcome.SERVED.value, reason, exit_.detail, UtcMs(started + billable), billable, usage, evidence=evidence
+        )
 
     # --- while it runs ------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         exit_ = await self._persist(self._watch_once)
-        self._finish(REASON_OF[exit_.cause])
+        self.conclude(REASON_OF[exit_.cause])
 
     async def _watch_once(self) -> InstanceExit:
-        return await self._backend.watch_until_exit(self.running.instance.id)
+        watch = self._backend.watch_until_exit(self.running.instance.id)
+        return await asked(self.running.backend, "watch_until_exit", watch, InstanceExit)
 
     async def _meter(self) -> None:
         while True:
             await self.tools.clock.sleep_ms(1000 * self.tools.settings.meter_every_s)
             try:
-                await self.record(Metered(await self._backend.usage(self.running.instance.id)))
+                usage = await self._usage()
+                await self.record(Metered(usage, Milliseconds(self._elapsed())))
             except (BackendError, JournalUnwritableError) as error:
                 logger.info("lease %s: no checkpoint of usage just now: %s", self._name, error)
 
     async def _keep_deadline(self) -> None:
+        if self.is_resumed:
+            await self._go_on_counting()
         while (left := self.duration_ms - self._elapsed()) > 0:
-            await self.tools.clock.sleep_ms(left)
-        self._finish(Reason.DEADLINE)
+            await self.tools.clock.sleep_ms(min(left, LONGEST_SLEEP_MS))
+        self.conclude(Reason.DEADLINE)
+
+    async def _go_on_counting(self) -> None:
+        """Set the count to what the backend has counted while nobody ran here; wait for as long as it is silent.
+
+        The wall clock may have been set meanwhile, so it is asked only where the backend counts nothing.
+        """
+        counted = await self._counted_by_backend()
+        if counted is None:
+            passed = self.tools.clock.utc_ms() - self.running.instance.started_at
+            counted = min(max(0, passed), self.duration_ms)
+            logger.info("lease %s: its backend counts no time, the wall clock says %d ms", self._name, counted)
+        self._began_ms = min(self._began_ms, self.tools.clock.monotonic_ms() - counted)
+        self._seen_ms = max(self._seen_ms, counted)
+        self.is_resumed = False
+
+    async def _counted_by_backend(self) -> int | None:
+        wait = FIRST_RETRY_MS
+        while True:
+            try:
+                wall = (await self._usage()).wall_ms
+                return None if wall.source is UsageSource.UNAVAILABLE else wall.value
+            except _SILENT as error:
+                logger.warning("lease %s: how long it has run is not known yet: %s", self._name, error)
+            except BackendError as error:
+                logger.error("lease %s: how long it has run cannot be told: %s", self._name, error)  # noqa: TRY400
+                return None
+            await self.tools.clock.sleep_ms(wait)
+            wait = min(2 * wait, LONGEST_RETRY_MS)
+
+    async def _usage(self) -> UsageMetrics:
+        usage = self._backend.usage(self.running.instance.id)
+        metrics = await asked(self.running.backend, "usage", usage, UsageMetrics)
+        self._seen_ms = max(self._seen_ms, self._elapsed())
+        return metrics
 
     async def _extend(self) -> None:
         backend = self._backend
@@ -123,27 +181,34 @@ class RunningLease:
         allowance = 1000 * self.tools.settings.provision_allowance_s
         ends_at = UtcMs(self.running.instance.started_at + self.duration_ms + allowance)
         try:
-            await backend.extend(self.running.instance.id, ends_at)
+            with backend_call(backend.name, "extend"):
+                await backend.extend(self.running.instance.id, ends_at)
         except BackendError as error:
             logger.warning("lease %s: its end was not moved: %s", self._name, error)
 
-    def _finish(self, reason: Reason) -> None:
-        if self._reason is None:
-            self._reason = reason
-            self._over.set()
-
     # --- its end ------------------------------------------------------------------------------
+
+    def _end_of(self, reason: Reason, exit_: InstanceExit) -> tuple[UtcMs, Reason]:
+        """Return when the machine ended and how well that is known; never later than it can have been."""
+        started = self.running.instance.started_at
+        if exit_.ended_at:
+            return exit_.ended_at, Reason.END_RECORDED
+        if reason in _BY_ITSELF:
+            return UtcMs(started + self._seen_ms), Reason.END_LAST_SEEN
+        return UtcMs(started + self._elapsed()), Reason.END_COUNTED
 
     async def _last_usage(self, facts: LeaseFacts) -> UsageMetrics:
         try:
-            return await self._backend.usage(self.running.instance.id)
+            usage = self._backend.usage(self.running.instance.id)
+            return await asked(self.running.backend, "usage", usage, UsageMetrics)
         except BackendError as error:
             logger.info("lease %s: last usage is the last checkpoint: %s", self._name, error)
         metered = facts.get(Metered)
         return metered.usage if metered else UsageMetrics()
 
     async def _terminate(self) -> None:
-        await self._backend.terminate(self.running.instance.id)
+        with backend_call(self.running.backend, "terminate"):
+            await self._backend.terminate(self.running.instance.id)
 
     async def _exit_record(self) -> InstanceExit:
         with anyio.move_on_after(EXIT_RECORD_WAIT_S):

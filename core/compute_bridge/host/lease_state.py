@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
-from compute_bridge.model.ids import BackendName, Fingerprint, GrantId, Token
+from compute_bridge.model.ids import BackendName, Fingerprint, GrantId, InstanceId, Token
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import UsageMetrics
@@ -132,9 +132,17 @@ class Released:
 
 @frozen
 class Metered:
-    """A checkpoint of usage."""
+    """A checkpoint of usage, and for how long the bridge had then counted the lease to run."""
 
     usage: UsageMetrics
+    elapsed_ms: Milliseconds = Milliseconds(0)
+
+
+@frozen
+class Resumed:
+    """A later start of the bridge has taken the lease back, at this state."""
+
+    at: str
 
 
 @frozen
@@ -146,7 +154,10 @@ class Ending:
 
 @frozen
 class Ended:
-    """The machine is gone, or never was: outcome facts for the usage log."""
+    """The machine is gone, or never was: outcome facts for the usage log.
+
+    ``evidence`` says how well ``ended_at`` is known; ``None`` where there was no machine.
+    """
 
     outcome: str
     reason: Reason
@@ -154,6 +165,7 @@ class Ended:
     ended_at: UtcMs
     billable_ms: Milliseconds
     usage: UsageMetrics
+    evidence: Reason | None = None
 
 
 @frozen
@@ -171,6 +183,30 @@ class Settled:
     reason: Reason
 
 
+@frozen
+class ReapIntended:
+    """A stray about to be ended: a machine that no open lease names, for ``age_ms`` by our count; ``detail`` is why.
+
+    It may come after its lease is settled, and stands under no lease where the journal knows none.
+    """
+
+    token: Token
+    backend: BackendName
+    instance: InstanceId
+    grant_hash: bytes
+    age_ms: int
+    detail: str
+
+
+@frozen
+class Reaped:
+    """A stray that the backend has shown gone."""
+
+    token: Token
+    backend: BackendName
+    instance: InstanceId
+
+
 BODIES: dict[str, type[Any]] = {
     "granted": Granted,
     "opened": Opened,
@@ -183,10 +219,13 @@ BODIES: dict[str, type[Any]] = {
     "extended": Extended,
     "released": Released,
     "metered": Metered,
+    "resumed": Resumed,
     "ending": Ending,
     "ended": Ended,
     "logged": Logged,
     "settled": Settled,
+    "reap-intended": ReapIntended,
+    "reaped": Reaped,
 }
 KIND_OF = {cls: kind for kind, cls in BODIES.items() if kind != "terminate-intended"}
 
@@ -224,7 +263,7 @@ class LeaseFacts:
     grant: GrantId
     state: LeaseState | None = None
     latest: dict[type[Any], Any] = field(factory=dict)
-    receipt_event: int = 0
+    _sequences: dict[type[Any], int] = field(factory=dict)
 
     @classmethod
     def fold(cls, grant: GrantId, events: tuple[JournalEvent, ...]) -> "LeaseFacts":
@@ -246,8 +285,7 @@ class LeaseFacts:
             self.state = next_state(self.state, LeaseState(event.state), self.grant)
         body = read_body(event)
         self.latest[type(body)] = body
-        if isinstance(body, Delivered):
-            self.receipt_event = event.sequence
+        self._sequences[type(body)] = event.sequence
 
     def note(self, body: object) -> None:
         """Take in what could not be written: it holds for as long as this process lives."""
@@ -256,6 +294,10 @@ class LeaseFacts:
     def get(self, cls: type[T]) -> T | None:
         """Return the latest body of class ``cls``, or None."""
         return self.latest.get(cls)
+
+    def sequence_of(self, cls: type[Any]) -> int:
+        """Return the journal's sequence of the latest event with a body of class ``cls``, 0 where there is none."""
+        return self._sequences.get(cls, 0)
 
     def require(self, cls: type[T]) -> T:
         """Return the latest body of class ``cls``.

@@ -8,6 +8,7 @@ from compute_bridge.model.ids import Token
 from compute_bridge.model.request import EnvelopeBody
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import GuestAccess, Offer, Order, Ownership
+from compute_bridge.wire import codec
 from compute_bridge.wire.keys import (
     derive_seed,
     instance_name,
@@ -19,6 +20,7 @@ from compute_bridge.wire.keys import (
 from compute_bridge.wire.signing import Signed
 from compute_bridge.wire.tokens import order_token
 
+MAX_OFFER_BYTES = 16 * 1024
 GUEST_USER = "root"
 """Who logs in, unless the backend reports another name in its instance."""
 
@@ -43,6 +45,14 @@ def make_order(
         ownership=_ownership(identity, token, grant.hash),
         ends_at=ends_at,
     )
+
+
+def offer_of(raw: bytes) -> Offer:
+    """Return the offer that a provision intent holds, with the cost that it had then.
+
+    :raises RecordError: if it holds none.
+    """
+    return codec.decode(raw, Offer, max_bytes=MAX_OFFER_BYTES, fill=True)
 
 
 def bridge_made_key(identity: Identity, token: Token) -> str:

@@ -1,7 +1,8 @@
 """Where the host meets plugins' code: what they raise and return is theirs, what we make of it is here."""
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from compute_bridge.model.reason import Reason
 from compute_bridge.ports.errors import (
@@ -15,6 +16,8 @@ from compute_bridge.ports.errors import (
     UnavailableError,
     UnservableError,
 )
+
+T = TypeVar("T")
 
 
 class PluginResultError(ComputeBridgeError):
@@ -61,6 +64,22 @@ def backend_call(backend: str, doing: str) -> Generator[None]:
             f"backend {backend}: {doing} raised {type(error).__name__}, which its port does not name;"
             " report it to the plugin's author"
         ) from error
+
+
+async def asked(backend: str, doing: str, call: Awaitable[object], kind: type[T]) -> T:
+    """Return what a backend answers to ``call`` when it is of the class that the port promises.
+
+    :raises BackendFaultError: if it is not, or if it raises what the port does not name.
+    :raises BackendError: if the backend says so.
+    """
+    with backend_call(backend, doing):
+        answer = await call
+    if not isinstance(answer, kind):
+        raise BackendFaultError(
+            f"backend {backend}: {doing} returned {type(answer).__name__}, not {kind.__name__};"
+            " report it to the plugin's author"
+        )
+    return answer
 
 
 @contextmanager

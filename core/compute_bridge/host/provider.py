@@ -23,6 +23,8 @@ from compute_bridge.host.lease_state import (
     Granted,
     LeaseFacts,
     LeaseState,
+    Logged,
+    Resumed,
     draft,
     read_facts,
 )
@@ -32,9 +34,10 @@ from compute_bridge.model.control import ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import GrantId, PublicKey, short
 from compute_bridge.model.reason import Reason
+from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.usage import Outcome
-from compute_bridge.ports.errors import BackendError, JournalError, NetworkError, SettlementError
-from compute_bridge.ports.journal import EventDraft, JournalEvent, JournalUnwritableError
+from compute_bridge.ports.errors import BackendError, JournalError, MarketError, NetworkError, SettlementError
+from compute_bridge.ports.journal import JournalUnwritableError
 from compute_bridge.wire.signing import Signed, open_signed
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ class Provider:
         """Resume every open lease, then serve grants until cancelled."""
         async with anyio.create_task_group() as tasks:
             await self._resume(tasks)
+            tasks.start_soon(self.tools.outbox.run)
             tasks.start_soon(self._follow_controls)
             tasks.start_soon(self._follow_statements)
             await self._follow_grants(tasks)
@@ -94,34 +98,29 @@ class Provider:
         tasks.start_soon(self._keep, lease)
 
     async def _admit(self, grant: Signed[ComputeGrant]) -> Lease:
+        while True:
+            try:
+                return await self._admit_now(grant)
+            except JournalUnwritableError as error:
+                # A grant that stands nowhere was never taken on; the market sees that in its own time.
+                logger.error("no grant is taken on: %s", error)  # noqa: TRY400 - the message says it all
+            except NetworkError as error:
+                logger.warning("grant %s: again in %d ms: %s", short(grant.value.id), RETRY_MS, error)
+            await self.tools.clock.sleep_ms(RETRY_MS)
+
+    async def _admit_now(self, grant: Signed[ComputeGrant]) -> Lease:
         secrets, refused = self.tools.current, []
         try:
-            secrets = await self._checked(grant)
+            # Checked again after each pause: a grant may expire while the disk is full.
+            secrets = await self._check(grant)
         except NotAdmittedError as error:
             logger.info("grant %s refused: %s", short(grant.value.id), error)
             # In one record call with the grant: after a crash, one that stands alone was admitted.
             ended = LeaseRefusedError(error.reason, error.detail).ended
             refused = [draft(grant.value.id, ended, state=LeaseState.ENDED)]
         granted = draft(grant.value.id, Granted(grant.raw, secrets.nonce), state=LeaseState.GRANTED)
-        facts = LeaseFacts.fold(grant.value.id, await self._record(granted, *refused))
+        facts = LeaseFacts.fold(grant.value.id, await self.tools.journal.record(granted, *refused))
         return Lease(self.tools, grant, secrets, facts)
-
-    async def _record(self, *drafts: EventDraft) -> tuple[JournalEvent, ...]:
-        while True:
-            try:
-                return await self.tools.journal.record(*drafts)
-            except JournalUnwritableError as error:
-                # A grant that stands nowhere was never taken on; the market sees that in its own time.
-                logger.error("no grant is taken on: %s", error)  # noqa: TRY400 - the message says it all
-            await self.tools.clock.sleep_ms(RETRY_MS)
-
-    async def _checked(self, grant: Signed[ComputeGrant]) -> BootSecrets:
-        while True:
-            try:
-                return await self._check(grant)
-            except NetworkError as error:
-                logger.warning("grant %s: again in %d ms: %s", short(grant.value.id), RETRY_MS, error)
-            await self.tools.clock.sleep_ms(RETRY_MS)
 
     async def _check(self, grant: Signed[ComputeGrant]) -> BootSecrets:
         if self.draining or self.retired:
@@ -144,10 +143,24 @@ class Provider:
             if LeaseState(row.state) not in OPEN_STATES:
                 self._closed.add(grant)
                 continue
-            lease = self._reopen(await read_facts(self.tools.journal, grant))
+            self.leases[grant] = self._reopen(await read_facts(self.tools.journal, grant))
             logger.info("lease %s resumed at %s", short(grant), row.state)
-            self.leases[grant] = lease
+        await self._tell_resumed()
+        for lease in self.leases.values():
             tasks.start_soon(self._keep, lease)
+
+    async def _tell_resumed(self) -> None:
+        """Say in the journal that this start has the leases; put the logs that wait into their old order first."""
+        for lease in self.leases.values():
+            logged = lease.facts.get(Logged)
+            if logged is not None:
+                self.tools.outbox.post(lease.facts.sequence_of(Logged), channels.LOGS, lease.id, logged.log)
+        told = [draft(lease.id, Resumed(str(lease.facts.state))) for lease in self.leases.values()]
+        try:
+            for event in await self.tools.journal.record(*told) if told else ():
+                self.leases[GrantId(event.lease)].facts.apply(event)
+        except JournalUnwritableError as error:
+            logger.error("the leases go on all the same: %s", error)  # noqa: TRY400 - the message says it all
 
     def _reopen(self, facts: LeaseFacts) -> Lease:
         granted = facts.require(Granted)
@@ -156,14 +169,14 @@ class Provider:
         secrets = next((one for one in self.boots.values() if one.nonce == granted.boot_nonce), None)
         if secrets is None:
             raise JournalError(f"lease {short(facts.grant)}: no boot in the journal has its keys")
-        return Lease(self.tools, grant, secrets, facts)
+        return Lease(self.tools, grant, secrets, facts, is_resumed=True)
 
     async def _keep(self, lease: Lease) -> None:
         """Serve one lease to its end, whatever happens in it; the supervisor of the grant loop."""
         while True:
             try:
                 await lease.serve()
-            except (BackendError, NetworkError, SettlementError, JournalUnwritableError) as error:
+            except (BackendError, MarketError, NetworkError, SettlementError, JournalUnwritableError) as error:
                 logger.warning("lease %s: again in %d ms: %s", short(lease.id), RETRY_MS, error)
             except Exception:
                 # The named supervisor: a fault in one lease is told and tried again, never spread.
@@ -198,16 +211,25 @@ class Provider:
             await lease.apply(verdict)
 
     async def _follow_statements(self) -> None:
-        market, settlement = self.tools.market, self.tools.settlement
+        market = self.tools.market
         after = await market.network.cursor(self._consumer, channels.SETTLEMENTS)
         async for sequence, statement in market.statements(after):
-            if statement.value.provider_id == self.tools.identity.provider and statement.value.charge:
-                try:
-                    result = await settlement.reconcile(statement.value)
-                    logger.info("grant %s: %s", short(statement.value.key.grant_id), result.state)
-                except SettlementError as error:
-                    logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
+            if statement.value.provider_id == self.tools.identity.provider:
+                await self._heed(statement.value)
             await self._done(channels.SETTLEMENTS, sequence)
+
+    async def _heed(self, statement: SettlementStatement) -> None:
+        lease = self.leases.get(statement.key.grant_id)
+        if lease is not None:
+            # Before our log: the market has given the grant up, and nobody pays its machine any more.
+            lease.conclude(Reason.GRANT_SETTLED)
+        if not statement.charge:
+            return
+        try:
+            result = await self.tools.settlement.reconcile(statement)
+            logger.info("grant %s: %s", short(statement.key.grant_id), result.state)
+        except SettlementError as error:
+            logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
 
     async def _done(self, stream: str, sequence: int) -> None:
         try:
