@@ -175,12 +175,11 @@ async def _prepare(bridge: Bridge) -> None:
         with anyio.move_on_after(FIRST_TICK_S) as patience:
             await bridge.prove()
         if patience.cancelled_caught:
-            told = (
-                f"no almanac tick within {FIRST_TICK_S} s to bind a quote to: is the market running, and is [network] "
-            )
+            told = f"no almanac tick within {FIRST_TICK_S} s to bind a quote to"
+            mend = "is the market running, and is [network] its network?"
             if not await bridge.has_open_leases():
-                raise NoQuoteError(f"{told}its network?")
-            logger.error("%sits network? Open leases are served; nothing is sold before one comes", told)
+                raise NoQuoteError(f"{told}: {mend}")
+            logger.error("%s: %s Open leases are served, and nothing is sold before one comes", told, mend)
     with step("build the fleet"):
         await bridge.look()
     with step("reconcile with reality"):

@@ -234,11 +234,11 @@ class Lease:
         """End a machine whose grant the market settled while the bridge was away: nobody pays it any more."""
         while True:
             try:
-                if await self._is_settled():
-                    going.conclude(Reason.GRANT_SETTLED)
-                return
+                settled = await self._is_settled()
             except NetworkError as error:
                 logger.warning("lease %s: whether its grant is still open is not known: %s", self._name, error)
+            else:
+                return going.conclude(Reason.GRANT_SETTLED) if settled else None
             await self.tools.clock.sleep_ms(ASK_AGAIN_MS)
 
     async def _end(self, running: Running, reason: Reason) -> None:

@@ -158,12 +158,13 @@ class RunningLease:
         while True:
             try:
                 wall = (await self._usage()).wall_ms
-                return None if wall.source is UsageSource.UNAVAILABLE else wall.value
             except _SILENT as error:
                 logger.warning("lease %s: how long it has run is not known yet: %s", self._name, error)
             except BackendError as error:
                 logger.error("lease %s: how long it has run cannot be told: %s", self._name, error)  # noqa: TRY400
                 return None
+            else:
+                return None if wall.source is UsageSource.UNAVAILABLE else wall.value
             await self.tools.clock.sleep_ms(wait)
             wait = min(2 * wait, LONGEST_RETRY_MS)
 
