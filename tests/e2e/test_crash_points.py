@@ -108,8 +108,15 @@ class FusedJournal(Journal):
     async def record(self, *drafts):
         return await self._fuse.around(f"record {drafts[0].kind}", lambda: self._journal.record(*drafts))
 
-    async def events(self, *, after=0, lease=None, limit=1000):
-        return await self._journal.events(after=after, lease=lease, limit=limit)
+    @property
+    def health(self):
+        return self._journal.health
+
+    async def probe(self):
+        return await self._journal.probe()
+
+    async def events(self, *, after=0, lease=None, kind=None, limit=1000):
+        return await self._journal.events(after=after, lease=lease, kind=kind, limit=limit)
 
     async def blob(self, sequence):
         return await self._journal.blob(sequence)
@@ -121,7 +128,7 @@ class FusedJournal(Journal):
         await self._journal.verify()
 
     async def rebuild(self):
-        await self._journal.rebuild()
+        return await self._journal.rebuild()
 
     async def lease_states(self, *, excluding=()):
         return await self._journal.lease_states(excluding=excluding)

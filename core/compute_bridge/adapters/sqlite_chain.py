@@ -7,24 +7,22 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from attrs import astuple
+from attrs import astuple, frozen
 from blake3 import blake3
 
 from compute_bridge.adapters.sqlite_file import SqliteFormat
 from compute_bridge.ports.errors import JournalError
-from compute_bridge.ports.journal import GENESIS, EventDraft, JournalEvent, LeaseRow
+from compute_bridge.ports.journal import GENESIS, EventDraft, JournalEvent, LeaseRow, Mended
 
-JOURNAL_FILE: Final = SqliteFormat(
-    what="journal",
-    application_id=0x43424A31,
-    version=1,
-    error=JournalError,
-    schema="""
+_PAGE: Final = 1_000
+
+_SCHEMA: Final = """
 CREATE TABLE events (
     sequence INTEGER PRIMARY KEY, previous BLOB NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,
     lease BLOB NOT NULL, body BLOB NOT NULL, state TEXT, blob_hash BLOB NOT NULL, hash BLOB NOT NULL
 );
 CREATE INDEX events_by_lease ON events (lease, sequence);
+CREATE INDEX events_by_kind ON events (kind, sequence);
 CREATE TABLE blobs (sequence INTEGER PRIMARY KEY, content BLOB NOT NULL);
 CREATE TABLE leases (
     lease BLOB PRIMARY KEY, state TEXT NOT NULL, updated_sequence INTEGER NOT NULL
@@ -33,8 +31,16 @@ CREATE VIEW chain AS SELECT sequence, previous, at_ms, kind, lease, body, state,
 -- SQLite takes the bare column `state` from the row that has the maximum.
 CREATE VIEW told AS
     SELECT lease, state, MAX(sequence) AS updated_sequence FROM events WHERE state IS NOT NULL GROUP BY lease
-""",
-)
+"""
+
+
+@frozen
+class Wanted:
+    """Which events to read: those after a sequence, of one lease, of one kind; ``None`` is any."""
+
+    after: int = 0
+    lease: bytes | None = None
+    kind: str | None = None
 
 
 def record(db: sqlite3.Connection, drafts: Sequence[EventDraft], at_ms: int) -> tuple[JournalEvent, ...]:
@@ -66,14 +72,17 @@ def head(db: sqlite3.Connection) -> tuple[int, bytes]:
     return (row[0], row[1]) if row else (0, GENESIS)
 
 
-def events(db: sqlite3.Connection, after: int, lease: bytes | None, limit: int) -> tuple[JournalEvent, ...]:
-    """Return events in order, of one lease if given."""
-    if lease is None:
-        rows = db.execute("SELECT * FROM chain WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit))
-    else:
-        rows = db.execute(
-            "SELECT * FROM chain WHERE lease = ? AND sequence > ? ORDER BY sequence LIMIT ?", (lease, after, limit)
-        )
+def events(db: sqlite3.Connection, wanted: Wanted, limit: int) -> tuple[JournalEvent, ...]:
+    """Return the wanted events in order, at most ``limit``."""
+    clauses, values = ["sequence > ?"], [wanted.after]
+    for column, value in (("lease", wanted.lease), ("kind", wanted.kind)):
+        if value is not None:
+            clauses.append(f"{column} = ?")
+            values.append(value)  # type: ignore[arg-type]
+    rows = db.execute(
+        f"SELECT * FROM chain WHERE {' AND '.join(clauses)} ORDER BY sequence LIMIT ?",  # noqa: S608 - our own words
+        (*values, limit),
+    )
     return tuple(_event(row) for row in rows)
 
 
@@ -130,25 +139,84 @@ def verify_page(db: sqlite3.Connection, after: int, previous: bytes, limit: int)
     return after, previous, bool(rows)
 
 
+def verify_blobs(db: sqlite3.Connection) -> None:
+    """Return if every blob belongs to an event.
+
+    :raises JournalError: naming the first that belongs to none.
+    """
+    row = db.execute(
+        "SELECT sequence FROM blobs WHERE sequence NOT IN (SELECT sequence FROM events) LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        raise JournalError(f"journal event {row[0]}: is missing, and its blob is there; {DAMAGED}")
+
+
+def check_file(db: sqlite3.Connection) -> tuple[int, bytes]:
+    """Check SQLite's pages and the whole chain; return the last event's sequence and hash.
+
+    :raises JournalError: naming what does not hold, and the mend.
+    """
+    check_pages(db)
+    after, previous, more = 0, GENESIS, True
+    while more:
+        after, previous, more = verify_page(db, after, previous, _PAGE)
+    verify_blobs(db)
+    return after, previous
+
+
+def check_pages(db: sqlite3.Connection, where: str = "journal") -> None:
+    """Return if SQLite finds its own pages whole; ``where`` begins the message.
+
+    :raises JournalError: if it does not.
+    """
+    (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise JournalError(f"{where}: SQLite finds it damaged ({' '.join(found.split())}); {DAMAGED}")
+
+
+JOURNAL_FILE: Final = SqliteFormat(
+    what="journal",
+    application_id=0x43424A31,
+    version=2,
+    error=JournalError,
+    schema=_SCHEMA,
+    # Version 2: the boot reads the events of one kind, and not the whole chain.
+    migrations={1: ("CREATE INDEX events_by_kind ON events (kind, sequence)",)},
+    check=check_file,
+)
+
+# --- the projection ---------------------------------------------------------------------------
+
+
 def verify_leases(db: sqlite3.Connection) -> None:
     """Compare the projection with the events.
 
     :raises JournalError: naming a lease that differs.
     """
-    row = db.execute(
-        "SELECT lease FROM (SELECT * FROM told EXCEPT SELECT * FROM leases) UNION ALL "
-        "SELECT lease FROM (SELECT * FROM leases EXCEPT SELECT * FROM told) LIMIT 1"
-    ).fetchone()
-    if row is not None:
+    mended = differences(db)
+    if mended:
         raise JournalError(
-            f"journal lease {bytes(row[0]).hex()}: its state is not what its events say; rebuild the journal's tables"
+            f"journal lease {mended[0].lease.hex()}: its state is not what its events say; its events hold, so run "
+            "'compute-bridge journal rebuild', which makes the table anew from them"
         )
 
 
-def rebuild(db: sqlite3.Connection) -> None:
-    """Make the projection anew."""
+def differences(db: sqlite3.Connection) -> tuple[Mended, ...]:
+    """Return where the projection is not what the events say."""
+    rows = db.execute(
+        "SELECT lease, leases.state, told.state FROM (SELECT * FROM told EXCEPT SELECT * FROM leases) AS told "
+        "LEFT JOIN leases USING (lease) UNION ALL "
+        "SELECT lease, state, NULL FROM leases WHERE lease NOT IN (SELECT lease FROM told)"
+    )
+    return tuple(Mended(*row) for row in rows)
+
+
+def rebuild(db: sqlite3.Connection) -> tuple[Mended, ...]:
+    """Make the projection anew; return what differed."""
+    mended = differences(db)
     db.execute("DELETE FROM leases")
     db.execute("INSERT INTO leases SELECT * FROM told")
+    return mended
 
 
 def lease_states(db: sqlite3.Connection, excluding: Collection[str]) -> tuple[LeaseRow, ...]:

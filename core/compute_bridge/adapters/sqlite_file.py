@@ -3,23 +3,34 @@
 import os
 import secrets
 import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from compute_bridge.model.errors import ComputeBridgeError
 
 
+def _nothing(_connection: sqlite3.Connection) -> object:
+    return None
+
+
 @frozen
 class SqliteFormat:
-    """What a file must be. ``application_id`` marks the format, ``version`` its schema."""
+    """What a file must be. ``application_id`` marks the format, ``version`` its schema.
+
+    ``migrations`` holds, for each older version that can still be opened, the statements that lead to the next
+    one. ``check`` raises if the content does not hold, and returns what no migration may change.
+    """
 
     what: str
     application_id: int
     version: int
     schema: str
     error: type[ComputeBridgeError]
+    migrations: Mapping[int, Sequence[str]] = field(factory=dict)
+    check: Callable[[sqlite3.Connection], object] = _nothing
 
 
 def create_file(path: Path, file_format: SqliteFormat) -> None:
@@ -68,11 +79,13 @@ def _publish(draft: Path, path: Path) -> None:
         os.close(folder)
 
 
-def open_file(path: Path, file_format: SqliteFormat, *, busy_ms: int, writes: bool) -> sqlite3.Connection:
+def open_file(
+    path: Path, file_format: SqliteFormat, *, busy_ms: int, writes: bool, older: bool = False
+) -> sqlite3.Connection:
     """Return a connection in autocommit that any one thread may use.
 
     A writer's commits reach the disk (WAL, ``synchronous=FULL``). ``busy_ms`` bounds the wait for the lock
-    of another process.
+    of another process. ``older`` takes a file of any version that could be migrated, as it is.
 
     :raises ComputeBridgeError: the format's error, if the file is missing, of another kind, of another
         version, or damaged in its head.
@@ -86,7 +99,7 @@ def open_file(path: Path, file_format: SqliteFormat, *, busy_ms: int, writes: bo
             check_same_thread=False,
         )
         try:
-            _check_format(connection, path, file_format)
+            check_format(connection, path, file_format, older=older)
             connection.execute("PRAGMA synchronous=FULL" if writes else "PRAGMA query_only=ON")
         except BaseException:
             connection.close()
@@ -96,7 +109,11 @@ def open_file(path: Path, file_format: SqliteFormat, *, busy_ms: int, writes: bo
     return connection
 
 
-def _check_format(connection: sqlite3.Connection, path: Path, file_format: SqliteFormat) -> None:
+def check_format(connection: sqlite3.Connection, path: Path, file_format: SqliteFormat, *, older: bool) -> int:
+    """Return the schema version of the file: this release's or, if ``older``, one that leads to it.
+
+    :raises ComputeBridgeError: the format's error, if the file is of another kind, or of no such version.
+    """
     where = f"{file_format.what} {path}"
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -108,13 +125,14 @@ def _check_format(connection: sqlite3.Connection, path: Path, file_format: Sqlit
             f"{where}: has schema version {version}, this release knows {file_format.version}; "
             "upgrade compute-bridge, or go back to the release that wrote it"
         )
-    if version < file_format.version:
+    if version < file_format.version and not (older and version in file_format.migrations):
         raise file_format.error(
             f"{where}: has schema version {version}, this release needs {file_format.version}; "
             "open it once with the release that migrates it"
         )
     if mode != "wal":
         raise file_format.error(f"{where}: its journal mode is {mode}, not wal; keep it on a local disk, as it was")
+    return int(version)
 
 
 def explain(path: Path, file_format: SqliteFormat, error: sqlite3.Error) -> ComputeBridgeError:

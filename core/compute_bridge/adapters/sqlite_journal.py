@@ -1,35 +1,49 @@
 """The journal in one SQLite file that one bridge holds."""
 
+import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Collection
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from compute_bridge.adapters import sqlite_chain as chain
 from compute_bridge.adapters.file_lock import FileHeldError, FileLock
 from compute_bridge.adapters.sqlite_file import create_file, explain, open_file, primary_code
+from compute_bridge.adapters.sqlite_migration import migrate_file
 from compute_bridge.adapters.sqlite_worker import SqliteReader, SqliteWriter
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import JournalError
 from compute_bridge.ports.journal import (
     GENESIS,
+    WRITABLE,
     EventDraft,
     Journal,
     JournalEvent,
+    JournalHealth,
     JournalUnwritableError,
     LeaseRow,
+    Mended,
+    Outage,
 )
+from compute_bridge.wire import codec
+
+logger = logging.getLogger(__name__)
+
+#: The journal's file in the bridge's folder.
+JOURNAL: Final = "bridge.journal"
 
 #: How long a write waits for whoever else locks the file, such as a copying tool, before it gives up.
 BUSY_MS: Final = 5_000
 
 _PAGE: Final = 1_000
+# So much room must there be before a journal that was full counts as writable.
+_ROOM_BYTES: Final = 1024 * 1024
 # A disk that takes longer than this is taken for failed; SQLite itself never gives up on it.
 _PATIENCE_S: Final = 60.0
 
@@ -49,6 +63,9 @@ class _Parts:
     lock: FileLock
     writer: sqlite3.Connection
     reader: sqlite3.Connection
+    meter: Callable[[sqlite3.Connection], tuple[int, int]]
+    sizes: tuple[int, int]
+    sequence: int
 
 
 class SqliteJournal(Journal):
@@ -58,7 +75,12 @@ class SqliteJournal(Journal):
         self._path = path
         self._clock = clock
         self._lock = parts.lock
-        self._writer = SqliteWriter(parts.writer, "journal-writer", partial(_explain_write, path))
+        self._meter = parts.meter
+        self._sizes = parts.sizes
+        self._health = JournalHealth(True, "", clock.utc_ms(), parts.sequence, *parts.sizes)
+        self._writer = SqliteWriter(
+            parts.writer, "journal-writer", self._explain_write, committed=partial(self._measure, parts.writer)
+        )
         self._reader = SqliteReader(parts.reader, "journal-reader", partial(explain, path, chain.JOURNAL_FILE))
 
     @property
@@ -73,20 +95,76 @@ class SqliteJournal(Journal):
             await self._reader.aclose()
             self._lock.release()
 
+    @property
+    def health(self) -> JournalHealth:
+        """What was last found."""
+        file_bytes, room_bytes = self._sizes
+        return evolve(self._health, file_bytes=file_bytes, room_bytes=room_bytes)
+
+    async def probe(self) -> JournalHealth:
+        """Measure on the reader's thread; try to record only where there is room for more than that."""
+        await self._reader.run(self._measure)
+        health = self.health
+        if health.is_writable or not self._has_room:
+            return health
+        with suppress(JournalUnwritableError):
+            await self.record(EventDraft(WRITABLE, body=codec.encode(Outage(health.reason, health.since_ms))))
+        return self.health
+
     async def record(self, *drafts: EventDraft) -> tuple[JournalEvent, ...]:
         """Append in one transaction; a disk that is silent for a minute counts as failed."""
         at_ms = self._clock.utc_ms()
+        try:
+            events = await self._record(drafts, at_ms)
+        except JournalUnwritableError as error:
+            if self._health.is_writable:
+                logger.error("no event can be recorded: %s", error)  # noqa: TRY400 - the message says it all
+            self._note(error.reason, at_ms)
+            raise
+        if events:
+            self._note("" if self._has_room else "full", at_ms, sequence=events[-1].sequence)
+        return events
+
+    async def _record(self, drafts: tuple[EventDraft, ...], at_ms: int) -> tuple[JournalEvent, ...]:
         with anyio.move_on_after(_PATIENCE_S, shield=True):
             return await self._writer.run(lambda db: chain.record(db, drafts, at_ms))
         raise JournalUnwritableError(
             f"journal {self._path}: the disk did not answer within {_PATIENCE_S} s; check it", reason="io"
         )
 
+    @property
+    def _has_room(self) -> bool:
+        # What was full takes a small event and refuses the next one: it is full until there is room for many.
+        return self._health.reason != "full" or self._sizes[1] >= _ROOM_BYTES
+
+    def _note(self, reason: str, at_ms: int, *, sequence: int = 0) -> None:
+        health = self._health
+        if not reason and not health.is_writable:
+            logger.info("journal %s: events are recorded again", self._path)
+        self._health = evolve(
+            health,
+            is_writable=not reason,
+            reason=reason,
+            since_ms=health.since_ms if reason == health.reason else at_ms,
+            sequence=max(sequence, health.sequence),
+        )
+
+    def _measure(self, db: sqlite3.Connection) -> None:
+        # On a worker's thread; a disk that does not even tell its room leaves the last figures standing.
+        with suppress(OSError, sqlite3.Error):
+            self._sizes = self._meter(db)
+
+    def _explain_write(self, error: sqlite3.Error) -> JournalError:
+        explained = str(explain(self._path, chain.JOURNAL_FILE, error))
+        reason = _UNWRITABLE.get(primary_code(error))
+        return JournalUnwritableError(explained, reason=reason) if reason else JournalError(explained)
+
     async def events(
-        self, *, after: int = 0, lease: bytes | None = None, limit: int = 1000
+        self, *, after: int = 0, lease: bytes | None = None, kind: str | None = None, limit: int = 1000
     ) -> tuple[JournalEvent, ...]:
-        """Read by sequence, or by the index of leases."""
-        return await self._reader.run(lambda db: chain.events(db, after, lease, limit))
+        """Read by sequence, or by the index of leases or of kinds."""
+        wanted = chain.Wanted(after, lease, kind)
+        return await self._reader.run(lambda db: chain.events(db, wanted, limit))
 
     async def blob(self, sequence: int) -> bytes | None:
         """Read the blob and compare it with the chain."""
@@ -101,11 +179,12 @@ class SqliteJournal(Journal):
         after, previous, more = 0, GENESIS, True
         while more:
             after, previous, more = await self._reader.run(partial(_verify_page, after=after, previous=previous))
+        await self._reader.run(chain.verify_blobs)
         await self._reader.run(chain.verify_leases)
 
-    async def rebuild(self) -> None:
+    async def rebuild(self) -> tuple[Mended, ...]:
         """Rewrite the projection in one transaction."""
-        await self._writer.run(chain.rebuild)
+        return await self._writer.run(chain.rebuild)
 
     async def lease_states(self, *, excluding: Collection[str] = ()) -> tuple[LeaseRow, ...]:
         """Read the projection."""
@@ -123,7 +202,8 @@ async def open_sqlite_journal(
     """Open the journal and hold it against every other bridge; beside it stands ``<path>.lock``.
 
     A missing file is made, with mode 0600, only when ``create`` is true: a bridge that has lost its journal
-    must not begin a new one by itself. SQLite's own pages are checked here, the chain by ``verify``.
+    must not begin a new one by itself. An older journal is migrated, and kept beside it as it was. SQLite's own
+    pages are checked here, the chain by ``verify``.
     ``max_bytes`` bounds the file; beyond it the journal counts as full.
 
     :raises JournalError: if the file is missing, held, damaged, another kind of file, or of another release.
@@ -144,6 +224,7 @@ def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _
             create_file(path, chain.JOURNAL_FILE)
         lock = _take_lock(path)
         undo.callback(lock.release)
+        migrate_file(path, chain.JOURNAL_FILE, busy_ms=busy_ms)
         writer = open_file(path, chain.JOURNAL_FILE, busy_ms=busy_ms, writes=True)
         undo.callback(writer.close)
         reader = open_file(path, chain.JOURNAL_FILE, busy_ms=busy_ms, writes=False)
@@ -152,8 +233,21 @@ def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _
         if max_bytes is not None:
             (page_size,) = writer.execute("PRAGMA page_size").fetchone()
             writer.execute(f"PRAGMA max_page_count={max(max_bytes // page_size, 1)}")
+        meter = partial(_measure, path, max_bytes=max_bytes)
+        parts = _Parts(lock, writer, reader, meter, meter(reader), chain.head(reader)[0])
         undo.pop_all()
-    return _Parts(lock, writer, reader)
+    return parts
+
+
+def _measure(path: Path, db: sqlite3.Connection, *, max_bytes: int | None) -> tuple[int, int]:
+    """Return the bytes of the journal's files and those that they may still grow by."""
+    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    disk = os.statvfs(path.parent)
+    room = disk.f_bavail * disk.f_frsize
+    if max_bytes is not None:
+        (pages,), (page_size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+        room = min(room, max(0, max_bytes - pages * page_size))
+    return size, room
 
 
 def _take_lock(path: Path) -> FileLock:
@@ -172,14 +266,6 @@ def _take_lock(path: Path) -> FileLock:
 
 def _check_pages(path: Path, reader: sqlite3.Connection) -> None:
     try:
-        (found,) = reader.execute("PRAGMA quick_check(1)").fetchone()
+        chain.check_pages(reader, f"journal {path}")
     except sqlite3.Error as error:
         raise explain(path, chain.JOURNAL_FILE, error) from error
-    if found != "ok":
-        raise JournalError(f"journal {path}: SQLite finds it damaged ({' '.join(found.split())}); {chain.DAMAGED}")
-
-
-def _explain_write(path: Path, error: sqlite3.Error) -> JournalError:
-    explained = str(explain(path, chain.JOURNAL_FILE, error))
-    reason = _UNWRITABLE.get(primary_code(error))
-    return JournalUnwritableError(explained, reason=reason) if reason else JournalError(explained)

@@ -13,6 +13,9 @@ from compute_bridge.ports.errors import JournalError
 #: What stands as ``previous`` in the first event.
 GENESIS: Final = bytes(32)
 
+#: The event by which a journal that could not be written says that it can; its body is an :class:`Outage`.
+WRITABLE: Final = "journal-writable"
+
 _DOMAIN: Final = b"compute-bridge/journal-event/1"
 
 
@@ -90,6 +93,40 @@ class JournalEvent:
 
 
 @frozen
+class Mended:
+    """A lease whose row was not what its events say: the state in the row and the right one; ``None`` is no row."""
+
+    lease: bytes
+    before: str | None
+    after: str | None
+
+
+@frozen
+class JournalHealth:
+    """Whether events can be recorded, and the room for them.
+
+    ``reason`` is that of :class:`JournalUnwritableError`, empty while it is writable; ``since_ms`` is the advisory
+    UTC of the last change of that. ``sequence`` is the last event's. ``file_bytes`` counts the journal's files,
+    ``room_bytes`` is what they may still grow: the room on the disk, or less where a limit is set.
+    """
+
+    is_writable: bool
+    reason: str
+    since_ms: int
+    sequence: int
+    file_bytes: int
+    room_bytes: int
+
+
+@frozen
+class Outage:
+    """Why and since when (advisory UTC) no event could be recorded, told by the first that could."""
+
+    reason: str
+    since_ms: int
+
+
+@frozen
 class LeaseRow:
     """Where one lease stands: its latest state and the event that set it."""
 
@@ -105,6 +142,19 @@ class Journal(ABC):
     ``JournalError``; a failure to write is ``JournalUnwritableError``.
     """
 
+    @property
+    @abstractmethod
+    def health(self) -> JournalHealth:
+        """How the journal is, as the last :meth:`record` or :meth:`probe` found it; never blocks."""
+
+    @abstractmethod
+    async def probe(self) -> JournalHealth:
+        """Measure the room again and return the health; an unwritable journal is tried with an event of its own.
+
+        Ask it now and then while nothing else is recorded: nobody else would find out that there is room again.
+        The event is ``journal-writable``; it tells in the chain that the journal was not.
+        """
+
     @abstractmethod
     async def record(self, *drafts: EventDraft) -> tuple[JournalEvent, ...]:
         """Append the drafts, all or none, and return them as recorded; durable when it returns.
@@ -117,9 +167,9 @@ class Journal(ABC):
 
     @abstractmethod
     async def events(
-        self, *, after: int = 0, lease: bytes | None = None, limit: int = 1000
+        self, *, after: int = 0, lease: bytes | None = None, kind: str | None = None, limit: int = 1000
     ) -> tuple[JournalEvent, ...]:
-        """Return events that follow sequence ``after``, in order, at most ``limit``; or one lease's."""
+        """Return events that follow sequence ``after``, in order, at most ``limit``; of one lease, of one kind."""
 
     @abstractmethod
     async def blob(self, sequence: int) -> bytes | None:
@@ -140,8 +190,8 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    async def rebuild(self) -> None:
-        """Make the projection anew from the events."""
+    async def rebuild(self) -> tuple[Mended, ...]:
+        """Make the projection anew from the events; return what differed."""
 
     @abstractmethod
     async def lease_states(self, *, excluding: Collection[str] = ()) -> tuple[LeaseRow, ...]:
