@@ -3,6 +3,7 @@
 from compute_bridge.ports.backend import Backend as Backend
 from compute_bridge.ports.backend import BackendContext as BackendContext
 from compute_bridge.ports.backend import BackendKind as BackendKind
+from compute_bridge.ports.backend import DeadMansSwitch as DeadMansSwitch
 from compute_bridge.ports.backend import ExitCause as ExitCause
 from compute_bridge.ports.backend import GuestAccess as GuestAccess
 from compute_bridge.ports.backend import HostKeySource as HostKeySource
@@ -11,6 +12,7 @@ from compute_bridge.ports.backend import InstanceExit as InstanceExit
 from compute_bridge.ports.backend import Offer as Offer
 from compute_bridge.ports.backend import Order as Order
 from compute_bridge.ports.backend import Ownership as Ownership
+from compute_bridge.ports.backend import SupportsDeadMansSwitch as SupportsDeadMansSwitch
 from compute_bridge.ports.backend import SupportsExtend as SupportsExtend
 from compute_bridge.ports.command import Command as Command
 from compute_bridge.ports.command import CommandContext as CommandContext

@@ -1,17 +1,21 @@
 """The fleet: the open backends, what they can serve, what they offer now, and who is benched."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import anyio
 import anyio.to_thread
 from attrs import frozen
 
 from compute_bridge.host.bench import Bench, BenchBook, place_of
+from compute_bridge.host.costs import CostBook, CostLimits, Quarantined
+from compute_bridge.host.dead_mans_switch import declared_switches
+from compute_bridge.host.ledger import Ledger
 from compute_bridge.host.offer_check import capability_union, check_capabilities, check_offers
-from compute_bridge.host.offer_index import OfferIndex, RouteQuestion
+from compute_bridge.host.offer_index import OfferIndex, RouteQuestion, why_not
 from compute_bridge.host.plugin_call import PluginResultError, backend_call, reason_of
 from compute_bridge.model.ids import BackendName
+from compute_bridge.model.rates import NegativeNanosError
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import Capability
 from compute_bridge.ports.backend import Backend, Offer
@@ -20,6 +24,8 @@ from compute_bridge.ports.errors import BackendError, Scope, UnavailableError
 from compute_bridge.ports.strategy import Candidate, Preference
 
 logger = logging.getLogger(__name__)
+
+Sift = Callable[[BackendName, Sequence[Offer]], tuple[Offer, ...]]
 
 _INLINE = 1000
 _BENCHING = (Reason.CREDENTIALS, Reason.PLUGIN_RESULT, Reason.BACKEND_FAULT)
@@ -43,13 +49,23 @@ class Refreshed:
 
 
 class Fleet:
-    """The open backends, in boot order. All costs are in ``currency``.
+    """The open backends, in boot order. All costs are in ``currency``; ``costs`` keeps out what must not be sold on.
 
     Shared by all leases of a bridge; used from one event loop. A backend has ``answer_s`` real seconds to tell its
-    offers.
+    offers. ``switches`` is what ends each backend's instances when no bridge does.
+
+    :raises PluginResultError: if a backend declares a dead man's switch that is none.
     """
 
-    def __init__(self, backends: Sequence[Backend], clock: Clock, *, currency: str, answer_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        clock: Clock,
+        *,
+        currency: str,
+        answer_s: float = 60.0,
+        costs: CostBook | None = None,
+    ) -> None:
         self._clock = clock
         self._currency = currency
         self._answer_s = answer_s
@@ -57,7 +73,9 @@ class Fleet:
         if len(self._backends) != len(backends):
             names = ", ".join(backend.name for backend in backends)
             raise ValueError(f"backends {names}: each needs a name of its own; rename one in the boot file")
+        self.switches = declared_switches(backends)
         self._benches = BenchBook(clock)
+        self._costs = costs if costs is not None else CostBook(clock, CostLimits(), Ledger())
         self._misspoke: set[BackendName] = set()
         self._answered_ms: dict[BackendName, int] = {}
         self._index = OfferIndex(tuple(self._backends))
@@ -72,6 +90,11 @@ class Fleet:
     def index(self) -> OfferIndex:
         """The offers as they are now; the next refresh makes another index."""
         return self._index
+
+    @property
+    def costs(self) -> CostBook:
+        """The costs that offers are sold on, and the quarantine."""
+        return self._costs
 
     def backend(self, name: BackendName) -> Backend:
         """Return the backend of this name.
@@ -91,7 +114,7 @@ class Fleet:
         return capability_union(one for backend in self._backends.values() for one in self._declared(backend))
 
     def offers(self) -> tuple[Offer, ...]:
-        """Return every offer that is known, benched or not, in boot order."""
+        """Return every offer that is known, benched or not, in boot order; those in quarantine are left out."""
         return self._index.offers()
 
     async def refresh(self, name: BackendName | None = None) -> tuple[Refreshed, ...]:
@@ -108,11 +131,16 @@ class Fleet:
         return tuple(results[backend] for backend in asked)
 
     def candidates(self, question: RouteQuestion, preference: Preference) -> Iterator[Candidate]:
-        """Yield the offers that can serve and are not benched, best first."""
+        """Yield the offers that can serve, are not benched and have no stale cost, best first."""
         out = {name for name in self._backends if self._benches.of_region(name, question.region)}
         for candidate in self._index.candidates(question, preference, without=out):
-            if self._benches.of(candidate.offer) is None:
+            if self._benches.of(candidate.offer) is None and self._costs.stale(candidate.offer) is None:
                 yield candidate
+
+    def quarantined(self, question: RouteQuestion) -> tuple[Quarantined, ...]:
+        """Return the offers that could serve were it not for their costs."""
+        held = self._costs.quarantined
+        return tuple(one for one in held if one.offer is not None and why_not(one.offer, question) is None)
 
     def bench_of(self, offer: Offer) -> Bench | None:
         """Return the bench that holds ``offer`` now, if any."""
@@ -145,12 +173,13 @@ class Fleet:
         try:
             offers = check_offers(name, await self._asked(name), currency=self._currency)
         except (BackendError, PluginResultError) as error:
+            await self._withdraw(name, error)
             return self._refused(name, error)
-        await self._replace(name, offers)
+        await self._replace(name, offers, self._costs.sift)
         self._answered_ms[name] = self._clock.monotonic_ms()
         self._benches.absolve_account(name, *(_BENCHING if name in self._misspoke else ()), *_MENDED)
         self._misspoke.discard(name)
-        return Refreshed(name, len(offers), 0)
+        return Refreshed(name, len(self._index.offers(name)), 0)
 
     async def _asked(self, name: BackendName) -> object:
         try:
@@ -161,13 +190,23 @@ class Fleet:
                 f"backend {name}: no offers within {self._answer_s} s; its last ones stay"
             ) from error
 
-    async def _replace(self, name: BackendName, offers: tuple[Offer, ...]) -> None:
+    async def _withdraw(self, name: BackendName, error: BackendError | PluginResultError) -> None:
+        """Take back the last offers of a backend that tells no new ones, where their costs do not stand any more."""
+        last = self._index.offers(name)
+        if isinstance(error.__cause__, NegativeNanosError):
+            self._costs.hold_all(name, Reason.COST_NEGATIVE, str(error.__cause__))
+            await self._replace(name, last, _none)
+        elif any(self._costs.stale(offer) for offer in last):
+            await self._replace(name, last, self._costs.expire)
+
+    async def _replace(self, name: BackendName, offers: tuple[Offer, ...], sift: Sift) -> None:
         async with self._replacing:
             if len(offers) <= _INLINE:
-                self._index = self._index.replaced(name, offers)
+                self._index = self._index.replaced(name, sift(name, offers))
             else:
                 # A catalogue takes longer to index than the event loop may stand still.
-                self._index = await anyio.to_thread.run_sync(self._index.replaced, name, offers)
+                kept = await anyio.to_thread.run_sync(sift, name, offers)
+                self._index = await anyio.to_thread.run_sync(self._index.replaced, name, kept)
 
     def _refused(self, name: BackendName, error: BackendError | PluginResultError) -> Refreshed:
         reason = reason_of(error)
@@ -182,3 +221,7 @@ class Fleet:
     def _bench_account(self, name: BackendName, error: BackendError | PluginResultError) -> None:
         self._misspoke.add(name)
         self._benches.bench(name, Scope.ACCOUNT, "", reason=reason_of(error), detail=str(error))
+
+
+def _none(_name: BackendName, _offers: Sequence[Offer]) -> tuple[Offer, ...]:
+    return ()

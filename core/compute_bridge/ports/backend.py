@@ -264,6 +264,41 @@ class SupportsExtend(ABC):
         """
 
 
+class DeadMansSwitch(StrEnum):
+    """What ends an instance when its bridge does not come back, strongest first.
+
+    ``cloud-side``: something outside the guest, which whoever holds the instance cannot reach: the vendor's own
+    scheduler, or a process on the rack host beside the container. ``guest-timer``: an absolute timer inside the
+    guest, which a requester who is root there can stop; then the bridge at the lease's end, or the next sweep, is
+    what ends the machine.
+    """
+
+    CLOUD_SIDE = "cloud-side"
+    GUEST_TIMER = "guest-timer"
+
+
+class SupportsDeadMansSwitch(ABC):
+    """An opt-in power: each instance ends by itself shortly after its end, whether or not any bridge lives.
+
+    The end is ``ends_at`` of the order, or what ``extend`` moved it to. It is counted by a clock of the backend's own:
+    hand over how long is left, not the moment, so that neither a wrong clock of the bridge nor a jump of it afterwards
+    ends anything. The instance then exits with :attr:`ExitCause.DEADLINE`, and ``terminate`` takes the switch away.
+
+    Without this power a machine whose bridge never comes back runs until somebody ends it by hand; the bridge warns of
+    that at every boot.
+    """
+
+    @property
+    @abstractmethod
+    def dead_mans_switch(self) -> DeadMansSwitch:
+        """The strongest mechanism that every instance of this backend has; known without I/O."""
+
+    @property
+    @abstractmethod
+    def dead_mans_grace_ms(self) -> Milliseconds:
+        """How long after its end an instance may at most still run."""
+
+
 @frozen
 class BackendContext:
     """What the host hands to a backend as it opens: the operator's name for it, the clock, and a reader

@@ -1,5 +1,6 @@
 """The conformance suite of backends: subclass it, give it a World, change nothing."""
 
+from compute_bridge.testing.promises.deadman import DeadMansSwitchPromises
 from compute_bridge.testing.promises.declaring import DeclaringPromises
 from compute_bridge.testing.promises.ending import EndingPromises
 from compute_bridge.testing.promises.extending import ExtendingPromises
@@ -9,7 +10,13 @@ from compute_bridge.testing.promises.provisioning import ProvisioningPromises
 
 
 class BackendConformance(
-    DeclaringPromises, ProvisioningPromises, FindingPromises, ExtendingPromises, EndingPromises, FailingPromises
+    DeclaringPromises,
+    ProvisioningPromises,
+    FindingPromises,
+    ExtendingPromises,
+    EndingPromises,
+    DeadMansSwitchPromises,
+    FailingPromises,
 ):
     """Every promise of :class:`~compute_bridge.ports.backend.Backend`, one test each.
 

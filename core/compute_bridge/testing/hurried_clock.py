@@ -19,12 +19,16 @@ class HurriedClock(Clock):
         self._born_ns = time.monotonic_ns()
 
     def utc_ms(self) -> int:
-        """Return the wall time at which this clock was made, and what has passed since by its own count."""
+        """Return the wall time at which this clock was made, what has passed since by its own count, and every jump."""
         return self._born_ms + self.monotonic_ms()
 
     def monotonic_ms(self) -> int:
         """Return how long ago this clock was made, by its own count."""
         return (time.monotonic_ns() - self._born_ns) * self._speed // 1_000_000
+
+    def jump_utc(self, ms: int) -> None:
+        """Move the wall time alone, either way, as a wrong clock does."""
+        self._born_ms += ms
 
     async def sleep_ms(self, ms: int) -> None:
         """Return after ``ms`` milliseconds of its own count."""

@@ -21,6 +21,7 @@ from compute_bridge.ports.backend import (
     Backend,
     BackendContext,
     BackendKind,
+    DeadMansSwitch,
     ExitCause,
     HostKeySource,
     Instance,
@@ -28,6 +29,7 @@ from compute_bridge.ports.backend import (
     Offer,
     Order,
     Ownership,
+    SupportsDeadMansSwitch,
     SupportsExtend,
 )
 from compute_bridge.testing.memory_account import IMAGES, SHAPES, Client, CloudError, Machine, Shape, connect
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _UNDO_S = 30
 _RETRY_MS = 1000
+_GRACE_MS = 60_000
 _TAG = "cb-token"
 _END_TAG = "cb-ends-at"
 
@@ -52,7 +55,7 @@ _MEANINGS: dict[str, tuple[type[errors.BackendError], str]] = {
 }
 # After these nothing is concluded: the machine may be there, and the same token may be tried again.
 _OPEN_ENDED = (errors.UnavailableError, errors.ThrottledError, errors.CredentialsError)
-_CAUSES = {"deleted": ExitCause.TERMINATED, "crashed": ExitCause.LOST}
+_CAUSES = {"deleted": ExitCause.TERMINATED, "crashed": ExitCause.LOST, "expired": ExitCause.DEADLINE}
 
 
 @frozen(kw_only=True)
@@ -75,7 +78,7 @@ async def open_memory_backend(context: BackendContext, config: MemoryConfig) -> 
 MEMORY = BackendKind("memory", MemoryConfig, open_memory_backend)
 
 
-class MemoryBackend(Backend, SupportsExtend):
+class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch):
     """The backend port over a session with the cloud in memory."""
 
     def __init__(self, context: BackendContext, client: Client) -> None:
@@ -86,6 +89,16 @@ class MemoryBackend(Backend, SupportsExtend):
     def name(self) -> BackendName:
         """The name that the operator gave this backend."""
         return self._context.name
+
+    @property
+    def dead_mans_switch(self) -> DeadMansSwitch:
+        """The vendor's own timer, which nobody in the guest can reach."""
+        return DeadMansSwitch.CLOUD_SIDE
+
+    @property
+    def dead_mans_grace_ms(self) -> Milliseconds:
+        """A minute: the vendor is on time, but is told what is left a moment after that was counted."""
+        return Milliseconds(_GRACE_MS)
 
     def capabilities(self) -> tuple[Capability, ...]:
         """Return the vendor's catalogue, which is known without asking."""
@@ -152,10 +165,11 @@ class MemoryBackend(Backend, SupportsExtend):
             await self._delete(machine for machine in await self._live() if machine.id == instance)
 
     async def extend(self, instance: InstanceId, ends_at: UtcMs) -> None:
-        """Move the end, which is a tag: this cloud ends nothing by itself."""
+        """Move the end: the timer first, for a tag that promises more than the timer keeps would be a lie."""
         with self._translated(f"extend {instance}"):
             live = [machine for machine in await self._live() if machine.id == instance]
             for machine in live:
+                await self._client.end_in(machine.id, self._left_ms(ends_at))
                 await self._client.tag(machine.id, {_END_TAG: str(ends_at)})
         if not live:
             raise errors.UnservableError(f"backend {self.name}: {instance} is gone and cannot be extended")
@@ -169,7 +183,9 @@ class MemoryBackend(Backend, SupportsExtend):
     async def _make(self, order: Order) -> Machine:
         with self._translated(f"provision {order.offer.id}"):
             try:
-                machine = await self._create(order)
+                # An end that has passed by a clock that leapt: a machine made before is met all the same.
+                is_late = self._left_ms(order.ends_at) == 0
+                machine = await (self._made_before(order) if is_late else self._create(order))
             except CloudError as error:
                 if error.code != "name-taken":
                     raise
@@ -187,13 +203,18 @@ class MemoryBackend(Backend, SupportsExtend):
                 "authorized_key": order.access.authorized_key,
                 "host_key": order.access.host_key_private,
             },
+            run_ms=self._left_ms(order.ends_at),
         )
+
+    def _left_ms(self, ends_at: UtcMs) -> int:
+        return max(0, ends_at - self._context.clock.utc_ms())
 
     async def _made_before(self, order: Order) -> Machine:
         live = await self._live(order.token)
         if not live:
             raise errors.UnservableError(
-                f"backend {self.name}: machine {order.ownership.name} has ended and is not made again; use a new token"
+                f"backend {self.name}: machine {order.ownership.name} has ended and is not made again; "
+                "use a new token and an end that is to come"
             )
         return live[0]
 

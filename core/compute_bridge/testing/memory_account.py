@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from compute_bridge.ports.clock import Clock
 from compute_bridge.testing.held import Held
 
-_GONE = ("crashed", "deleted")
+_GONE = ("crashed", "deleted", "expired")
 
 
 class CloudError(Exception):
@@ -55,7 +55,10 @@ IMAGES = ("plain",)
 
 @frozen
 class Machine:
-    """One machine as the cloud describes it: a snapshot, ``state`` being starting, ready, crashed or deleted."""
+    """One machine as the cloud describes it: a snapshot.
+
+    ``state`` is starting, ready, crashed, deleted or expired.
+    """
 
     id: str
     name: str
@@ -74,34 +77,62 @@ class Machine:
         return self.state in _GONE
 
 
-class Account:
-    """The account at the vendor: its machines, and whatever ails it.
+class VendorClock(Clock):
+    """The vendor's own time: it runs as ``clock`` does, and no jump of that one's wall time reaches it."""
 
-    A machine's name is taken for good, also after its end. ``ailment`` is the code that every call meets, and
-    ``scarcity`` the one that every create meets. ``next_hold`` holds the next machine before it is ready: its boot,
-    or with ``holds_answer`` the answer to the create itself.
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset_ms = clock.utc_ms() - clock.monotonic_ms()
+
+    def utc_ms(self) -> int:
+        """Return the wall time as it was when this clock was made, and what has passed since."""
+        return self._offset_ms + self._clock.monotonic_ms()
+
+    def monotonic_ms(self) -> int:
+        """Return the other clock's count."""
+        return self._clock.monotonic_ms()
+
+    async def sleep_ms(self, ms: int) -> None:
+        """Wait by the other clock's count."""
+        await self._clock.sleep_ms(ms)
+
+
+class Account:
+    """The account at the vendor: its machines, the timers that end them, and whatever ails it.
+
+    A machine's name is taken for good, also after its end. A timer is due at a moment of the vendor's clock, and what
+    is overdue is ended before anybody looks, so no task has to run for it. ``ailment`` is the code that every call
+    meets, and ``scarcity`` the one that every create meets. ``next_hold`` holds the next machine before it is ready:
+    its boot, or with ``holds_answer`` the answer to the create itself.
     """
 
     clock: Clock
     next_hold: Held | None
 
     def __init__(self, clock: Clock, api_key: bytes) -> None:
-        self.clock = clock
+        self.clock = VendorClock(clock)
         self.api_key = api_key
-        self.machines: dict[str, Machine] = {}
+        self.timers: dict[str, int] = {}
         self.ailment = ""
         self.scarcity = ""
         self.next_hold = None
         self.holds_answer = False
         self.loses_next_answer = False
         self.held: dict[str, Held] = {}
+        self._machines: dict[str, Machine] = {}
         self._ids = count(1)
         self._changed = anyio.Event()
+
+    @property
+    def machines(self) -> Mapping[str, Machine]:
+        """Every machine by its id, as it is now, ended ones also."""
+        self._expire()
+        return self._machines
 
     def start(self, *, name: str, shape: str, image: str, tags: Mapping[str, str], login: Mapping[str, str]) -> Machine:
         """Start a machine and return it as it is just then."""
         machine = Machine(f"m-{next(self._ids)}", name, shape, image, tags, login, self.clock.utc_ms())
-        self.machines[machine.id] = machine
+        self._machines[machine.id] = machine
         if self.next_hold is not None:
             self.held[machine.id], self.next_hold = self.next_hold, None
             self.held[machine.id].reached.set()
@@ -112,14 +143,30 @@ class Account:
         if machine in self.held:
             await self.held[machine].released.wait()
 
+    def arm(self, machine: str, run_ms: int) -> None:
+        """Let the machine end ``run_ms`` from now, whatever its timer said before."""
+        self.timers[machine] = self.clock.utc_ms() + run_ms
+        self.stir()
+
     def end(self, machine: str, state: str) -> None:
-        """End a machine that has not ended yet; whoever waits for it is told."""
-        if not self.machines[machine].is_gone:
-            self.put(evolve(self.machines[machine], state=state, ended_ms=self.clock.utc_ms()))
+        """End a machine that has not ended yet, and its timer with it; whoever waits for it is told."""
+        self._expire()
+        self._end(machine, state, self.clock.utc_ms())
+
+    def _end(self, machine: str, state: str, at_ms: int) -> None:
+        now = self._machines.get(machine)
+        if now is not None and not now.is_gone:
+            self.timers.pop(machine, None)
+            self.put(evolve(now, state=state, ended_ms=at_ms))
+
+    def _expire(self) -> None:
+        now = self.clock.utc_ms()
+        for machine, due_ms in [timer for timer in self.timers.items() if timer[1] <= now]:
+            self._end(machine, "expired", due_ms)
 
     def put(self, machine: Machine) -> None:
         """Set what a machine is now and tell whoever waits."""
-        self.machines[machine.id] = machine
+        self._machines[machine.id] = machine
         self.stir()
 
     def stir(self) -> None:
@@ -127,9 +174,17 @@ class Account:
         self._changed.set()
         self._changed = anyio.Event()
 
-    async def change(self) -> None:
-        """Return when something has changed."""
-        await self._changed.wait()
+    async def change(self, machine: str) -> None:
+        """Return when something has changed, or when the machine's timer is due."""
+        async with anyio.create_task_group() as tasks:
+            if machine in self.timers:
+                tasks.start_soon(self._stir_at, self.timers[machine])
+            await self._changed.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _stir_at(self, due_ms: int) -> None:
+        await self.clock.sleep_ms(due_ms - self.clock.utc_ms())
+        self.stir()
 
 
 class Client:
@@ -145,9 +200,16 @@ class Client:
         return () if self._account.scarcity else SHAPES
 
     async def create(
-        self, *, name: str, shape: str, image: str, tags: Mapping[str, str], login: Mapping[str, str]
+        self,
+        *,
+        name: str,
+        shape: str,
+        image: str,
+        tags: Mapping[str, str],
+        login: Mapping[str, str],
+        run_ms: int | None = None,
     ) -> Machine:
-        """Start a machine; it is ready once :meth:`wait_ready` has returned.
+        """Start a machine; it is ready once :meth:`wait_ready` has returned, and ends by itself after ``run_ms``.
 
         Codes: ``no-such-shape``, ``name-taken``, ``exhausted``, ``quota``. An image is looked up only as the
         machine boots.
@@ -156,6 +218,8 @@ class Client:
         account = self._account
         self._refuse(name, shape)
         machine = account.start(name=name, shape=shape, image=image, tags=tags, login=login)
+        if run_ms is not None:
+            account.arm(machine.id, run_ms)
         if account.holds_answer:
             await account.hold(machine.id)
         if account.loses_next_answer:
@@ -182,7 +246,7 @@ class Client:
             await self._call()
             if self._get(machine).is_gone:
                 return self._get(machine)
-            await self._account.change()
+            await self._account.change(machine)
 
     async def list(self, matches: Callable[[Machine], bool]) -> tuple[Machine, ...]:
         """Return the machines that match, ended ones also."""
@@ -203,6 +267,13 @@ class Client:
         if now.is_gone:
             raise CloudError("not-found", machine)
         self._account.put(evolve(now, tags={**now.tags, **tags}))
+
+    async def end_in(self, machine: str, run_ms: int) -> None:
+        """Let the machine end by itself ``run_ms`` from now. Codes: ``not-found``, also for one that has ended."""
+        await self._call()
+        if self._get(machine).is_gone:
+            raise CloudError("not-found", machine)
+        self._account.arm(machine, run_ms)
 
     async def wall_ms(self, machine: str) -> int:
         """Return for how many milliseconds the machine has run. Codes: ``not-found``."""

@@ -10,11 +10,14 @@ from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.testing.held import Held
+from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.memory import MemoryConfig, open_memory_backend
 from compute_bridge.testing.memory_account import IMAGES, SHAPES, Account, publish
 from compute_bridge.testing.world import (
+    SupportsClockJump,
     SupportsHold,
     SupportsKill,
+    SupportsLeftovers,
     SupportsLostAnswer,
     SupportsQuota,
     SupportsStranger,
@@ -27,7 +30,15 @@ _KEY_REFERENCE = "env:MEMORY_API_KEY"
 
 
 class MemoryCloud(
-    World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsQuota, SupportsStranger, SupportsThrottle
+    World,
+    SupportsClockJump,
+    SupportsHold,
+    SupportsKill,
+    SupportsLeftovers,
+    SupportsLostAnswer,
+    SupportsQuota,
+    SupportsStranger,
+    SupportsThrottle,
 ):
     """An account in memory with every lever there is.
 
@@ -41,6 +52,7 @@ class MemoryCloud(
         config: Callable[..., Any] = MemoryConfig,
     ) -> None:
         super().__init__()
+        self.clock: HurriedClock = HurriedClock()
         self._opener = opener
         self._config = config
         self._api_key = token_hex(16)
@@ -118,6 +130,14 @@ class MemoryCloud(
     async def kill(self, instance: InstanceId) -> None:
         """Crash a machine."""
         self.account.end(instance, "crashed")
+
+    async def jump_clock(self, ms: int) -> None:
+        """Set the bridge's clock wrong; the vendor's is not."""
+        self.clock.jump_utc(ms)
+
+    async def leftovers(self) -> frozenset[str]:
+        """Return the machines whose timer stands."""
+        return frozenset(self.account.timers)
 
     async def start_stranger(self) -> InstanceId:
         """Start somebody else's machine."""

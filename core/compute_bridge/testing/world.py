@@ -37,6 +37,8 @@ class World(ABC):
     """Real seconds after which what has not happened is taken not to happen."""
     user: str = "guest"
     """Who an order lets log in."""
+    near_end_ms: int = 60_000
+    """How long after it is ordered, by ``clock``, a lease ends that is to end soon: time enough to provision it."""
     clock: Clock
     """What every backend of this world reads: hurried, unless a subclass sets another."""
 
@@ -101,6 +103,10 @@ class World(ABC):
             now=UtcMs(self.clock.utc_ms()),
         )
 
+    async def let_pass(self, ms: int) -> None:
+        """Let ``ms`` milliseconds of ``clock`` pass; override it where that clock stands still until it is moved."""
+        await self.clock.sleep_ms(ms)
+
     def scanned(self) -> tuple[ModuleType, ...]:
         """Return the code that must not block the event loop: by default the World's own package.
 
@@ -126,6 +132,22 @@ class SupportsKill(ABC):
     @abstractmethod
     async def kill(self, instance: InstanceId) -> None:
         """Let the machine die: not by the backend, not by its deadline."""
+
+
+class SupportsClockJump(ABC):
+    """A World in which the bridge's wall clock can be wrong."""
+
+    @abstractmethod
+    async def jump_clock(self, ms: int) -> None:
+        """Move the wall time of ``clock`` alone, either way; the account has a clock of its own."""
+
+
+class SupportsLeftovers(ABC):
+    """A World that can count what is made beside the machines."""
+
+    @abstractmethod
+    async def leftovers(self) -> frozenset[str]:
+        """Return what stands on the account on behalf of any lease, machines apart: timers, processes, networks."""
 
 
 class SupportsLostAnswer(ABC):
