@@ -25,7 +25,7 @@ def explain(context: CommandContext) -> int:
 @set_option
 @json_option
 def _explain(id_: str, config: Path, flags: Mapping[str, str], *, as_json: bool) -> int:
-    """Tell the story of the grant or request whose id begins with ID (hex digits).
+    """Tell the story of the grant or request whose id begins with ID (hex digits), or of a reaped machine.
 
     Asks the running bridge; where none runs, reads its journal.
     """
@@ -41,7 +41,11 @@ def _explain(id_: str, config: Path, flags: Mapping[str, str], *, as_json: bool)
 
 
 def _tell(story: Mapping[str, Any]) -> None:
-    say(f"grant {story['grant_id']} of request {story['request_id']}: {story['state']}")
+    if story.get("instance"):
+        of = f" of grant {story['grant_id']}" if story["grant_id"] else ", of no lease in the journal"
+        say(f"instance {story['instance']}{of}: {story['state']}")
+    else:
+        say(f"grant {story['grant_id']} of request {story['request_id']}: {story['state']}")
     for line in story["lines"]:
         at = datetime.fromtimestamp(line["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         reason = f" [{line['reason']}]" if line["reason"] else ""

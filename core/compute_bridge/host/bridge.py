@@ -18,12 +18,13 @@ from compute_bridge.host.outbox import Outbox
 from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.host.provider import Provider
 from compute_bridge.host.rates import RateBook
-from compute_bridge.host.reconcile import Findings, reconcile
+from compute_bridge.host.reconcile import Findings, Reconciler
 from compute_bridge.host.routing import Router
 from compute_bridge.model.boot import BootFile
 from compute_bridge.model.card import QuoteBinding
-from compute_bridge.model.ids import Fingerprint, PublicKey
+from compute_bridge.model.ids import Fingerprint, GrantId, PublicKey
 from compute_bridge.model.quote import Evidence
+from compute_bridge.model.reason import Reason
 from compute_bridge.ports.attestation import QuoteSource
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import BootError, NetworkError, RecordError
@@ -79,10 +80,22 @@ class Bridge:
 
     parts: BridgeParts
     proof: Proof | None = field(default=None, init=False)
-    findings: Findings | None = field(default=None, init=False)
+    reconciler: Reconciler = field(init=False)
     epoch: Epoch | None = field(default=None, init=False)
     publisher: CardPublisher | None = field(default=None, init=False)
     provider: Provider | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        parts = self.parts
+        self.reconciler = Reconciler(
+            parts.fleet,
+            parts.journal,
+            parts.identity,
+            parts.market,
+            parts.clock,
+            parts.boot.lease,
+            end_lease=self._machine_is_gone,
+        )
 
     # --- the steps of a boot ------------------------------------------------------------------
 
@@ -120,10 +133,13 @@ class Bridge:
         await self.parts.rates.update(await self._question())
 
     async def reconcile(self) -> Findings:
-        """Compare the journal with the backends, both ways."""
-        parts = self.parts
-        self.findings = await reconcile(parts.fleet, parts.journal, parts.identity)
-        return self.findings
+        """Compare the journal with the backends, both ways, and touch nothing: another epoch may still be ours."""
+        return await self.reconciler.sweep(act=False)
+
+    @property
+    def findings(self) -> Findings | None:
+        """What the last sweep found; ``None`` before the first."""
+        return self.reconciler.findings
 
     async def enter(self) -> None:
         """Raise the epoch, so that :meth:`serve` may begin; open leases need no card, and wait for none."""
@@ -162,6 +178,7 @@ class Bridge:
         publisher, provider = _given(self.publisher), _given(self.provider)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_looking)
+            tasks.start_soon(self.reconciler.run)
             tasks.start_soon(partial(publisher.run, every_ms=1000 * self.parts.boot.bridge.refresh_s))
             await provider.run()
 
@@ -197,6 +214,11 @@ class Bridge:
             except (PluginResultError, NetworkError) as error:
                 logger.error("the last offers and rates stand: %s", error)  # noqa: TRY400 - the message says it all
             _given(self.publisher).changed()
+
+    def _machine_is_gone(self, grant: GrantId) -> None:
+        lease = self.provider.leases.get(grant) if self.provider else None
+        if lease is not None:
+            lease.conclude(Reason.LOST)
 
     async def _question(self) -> RateQuestion:
         parts = self.parts

@@ -5,6 +5,7 @@ from typing import Any
 from attrs import frozen
 
 from compute_bridge.host.lease_state import (
+    KIND_OF,
     AttemptFailed,
     Delivered,
     Ended,
@@ -15,6 +16,8 @@ from compute_bridge.host.lease_state import (
     Metered,
     Opened,
     ProvisionIntended,
+    Reaped,
+    ReapIntended,
     Released,
     Routed,
     Running,
@@ -22,6 +25,7 @@ from compute_bridge.host.lease_state import (
     read_body,
 )
 from compute_bridge.model.grant import ComputeGrant
+from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import charge
 from compute_bridge.ports.errors import ComputeBridgeError
 from compute_bridge.ports.journal import Journal, JournalEvent
@@ -46,21 +50,38 @@ class StoryLine:
 
 @frozen
 class Story:
-    """A lease's story; ``state`` is where it stands."""
+    """A lease's story; ``state`` is where it stands.
+
+    Without ids it is that of ``instance``, a machine of no lease of this journal.
+    """
 
     grant_id: str
     request_id: str
     state: str
     lines: tuple[StoryLine, ...]
+    instance: str = ""
 
 
 async def explain(journal: Journal, prefix: str, *, domain: Domain, module_key: Any) -> tuple[Story, ...]:
     """Return the stories of the leases whose grant or request id begins with ``prefix`` (hex).
 
-    :raises UnknownIdError: if no lease does, or the prefix is too short to mean one.
+    Where none does, those of the machines that were reaped and whose instance id or token begins with it.
+
+    :raises UnknownIdError: if nothing does, or the prefix is too short to mean one.
     """
     if len(prefix) < SHORTEST_PREFIX:
-        raise UnknownIdError(f"{prefix!r} is too short: give at least {SHORTEST_PREFIX} hex digits of an id")
+        raise UnknownIdError(f"{prefix!r} is too short: give at least {SHORTEST_PREFIX} digits of an id")
+    stories = await _of_leases(journal, prefix, domain=domain, module_key=module_key)
+    stories = stories or await _of_reaps(journal, prefix)
+    if not stories:
+        raise UnknownIdError(
+            f"no lease of this journal has a grant or request id that begins {prefix!r}, and no machine was reaped "
+            "whose id or token does"
+        )
+    return tuple(stories)
+
+
+async def _of_leases(journal: Journal, prefix: str, *, domain: Domain, module_key: Any) -> list[Story]:
     stories = []
     for row in await journal.lease_states():
         events = await journal.events(lease=row.lease, limit=100_000)
@@ -68,9 +89,31 @@ async def explain(journal: Journal, prefix: str, *, domain: Domain, module_key: 
         grant = open_signed(granted.grant, ComputeGrant, domain, by=module_key).value
         if grant.id.hex().startswith(prefix) or grant.request_id.hex().startswith(prefix):
             stories.append(_story(grant, row.state, events))
-    if not stories:
-        raise UnknownIdError(f"no lease of this journal has a grant or request id that begins {prefix!r}")
-    return tuple(stories)
+    return stories
+
+
+async def _of_reaps(journal: Journal, prefix: str) -> list[Story]:
+    events: list[JournalEvent] = []
+    for kind in (KIND_OF[ReapIntended], KIND_OF[Reaped]):
+        after = 0
+        while page := await journal.events(kind=kind, after=after):
+            events += page
+            after = page[-1].sequence
+    reaps: dict[tuple[str, bytes], list[JournalEvent]] = {}
+    for event in sorted(events, key=lambda event: event.sequence):
+        reap: ReapIntended | Reaped = read_body(event)
+        if reap.instance.startswith(prefix) or reap.token.hex().startswith(prefix):
+            reaps.setdefault((reap.instance, event.lease), []).append(event)
+    return [_reap_story(instance, lease, told) for (instance, lease), told in reaps.items()]
+
+
+def _reap_story(instance: str, lease: bytes, events: list[JournalEvent]) -> Story:
+    lines = tuple(
+        StoryLine(event.at_ms, event.kind, reason, text)
+        for event in events
+        for reason, text in _tell_reap(read_body(event))
+    )
+    return Story(lease.hex(), "", events[-1].kind, lines, instance)
 
 
 def _story(grant: ComputeGrant, state: str, events: tuple[JournalEvent, ...]) -> Story:
@@ -125,5 +168,16 @@ def _tell_end(grant: ComputeGrant, body: object) -> list[tuple[str, str]]:
             return [("", f"usage log {digest.hex()[:12]} was signed and sent")]
         case Settled(reason=reason):
             return [(reason.value, "settlement has it")]
+        case _:
+            return _tell_reap(body)
+
+
+def _tell_reap(body: object) -> list[tuple[str, str]]:
+    match body:
+        case ReapIntended(backend=backend, instance=instance, age_ms=age, detail=detail):
+            told = f"stray {instance} on backend {backend}, seen for {age} ms, is about to be ended: {detail}"
+            return [(Reason.REAPABLE.value, told)]
+        case Reaped(backend=backend, instance=instance):
+            return [(Reason.REAPED.value, f"stray {instance} is gone from backend {backend}")]
         case _:
             return []

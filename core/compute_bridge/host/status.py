@@ -7,11 +7,12 @@ import attrs
 
 from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.explain import explain
+from compute_bridge.host.sweep import answer_sweep, gauges
 from compute_bridge.ports.errors import ComputeBridgeError
 
 
 class UnknownQuestionError(ComputeBridgeError):
-    """The control socket knows no such question; ask ``status`` or ``explain``."""
+    """The control socket knows no such question; ask ``status``, ``sweep`` or ``explain``."""
 
 
 async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
@@ -23,14 +24,21 @@ async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
     match question:
         case {"ask": "status"}:
             return await status(bridge)
+        case {"ask": "drain", "undo": bool(undo)}:
+            bridge.stop_selling(stop=not undo)
+            return {"draining": not undo, "open": bridge.open_leases}
         case {"ask": "explain", "id": str(prefix)}:
             parts = bridge.parts
             stories = await explain(
                 parts.journal, prefix, domain=parts.identity.domain, module_key=parts.market.config.signing_key
             )
             return {"stories": [attrs.asdict(story) for story in stories]}
+        case {"ask": "sweep", **more}:
+            return await answer_sweep(bridge.reconciler, act=more.get("act") is True)
         case _:
-            raise UnknownQuestionError("the control socket answers 'status' and 'explain' with an 'id'")
+            raise UnknownQuestionError(
+                "the control socket answers 'status', 'sweep', 'drain' with an 'undo', and 'explain' with an 'id'"
+            )
 
 
 async def status(bridge: Bridge) -> dict[str, Any]:
@@ -76,6 +84,7 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
     offers = Counter(offer.backend for offer in parts.fleet.offers())
     return {
         "backends": {backend.name: offers[backend.name] for backend in parts.fleet.backends},
+        "dead_mans_switch": dict(parts.fleet.switches),
         "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
         "rates_refused": [
             f"{'/'.join(one.row.key)}: {one.reason}: {one.detail}"
@@ -84,4 +93,5 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
         ],
         "strays": len(findings.strays) if findings else 0,
         "silent": list(findings.silent) if findings else [],
+        "sweep": gauges(bridge.reconciler),
     }

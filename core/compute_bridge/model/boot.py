@@ -151,6 +151,13 @@ class BelowCost(StrEnum):
     ALLOW = "allow"
 
 
+class ZeroCost(StrEnum):
+    """What becomes of an offer of which nothing costs anything."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
+
+
 @frozen(kw_only=True)
 class RateSettings:
     """``[rate]``: what to ask."""
@@ -158,6 +165,20 @@ class RateSettings:
     policy: str = field(validator=label, metadata=about("fixed, cost-plus, or another plugin's"))
     below_cost: BelowCost = field(
         default=BelowCost.REFUSE, metadata=about("whether a rate or a grant below cost is refused")
+    )
+    cost_max_age_s: int = field(
+        default=86_400, validator=whole(60, 10**8), metadata=about("seconds after which an observed cost is stale")
+    )
+    cost_jump_bps: int = field(
+        default=10_000,
+        validator=whole(1, 10**8),
+        metadata=about("most that a part of a cost may rise or fall at once, in hundredths of a percent of the lesser"),
+    )
+    cost_settle_s: int = field(
+        default=900, validator=whole(0, 10**7), metadata=about("seconds that a cost which jumped must stand")
+    )
+    zero_cost: ZeroCost = field(
+        default=ZeroCost.REFUSE, metadata=about("whether an offer is refused of which nothing costs anything")
     )
     settings: dict[str, Any] = field(factory=dict, repr=False, metadata=_rest())
 
@@ -192,6 +213,14 @@ class LeaseSettings:
     )
     meter_every_s: int = field(
         default=60, validator=whole(1, 3600), metadata=about("seconds between two checkpoints of usage")
+    )
+    sweep_every_s: int = field(
+        default=60, validator=whole(1, 3600), metadata=about("seconds between two sweeps for strays and lost machines")
+    )
+    intent_window_s: int = field(
+        default=900,
+        validator=whole(1, 86_400),
+        metadata=about("seconds for which a stray must have been seen before it may be reaped"),
     )
 
 

@@ -1,0 +1,90 @@
+"""Machines of open leases that their backend no longer shows: gone only when it says so twice, and once more."""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from attrs import define, field, frozen
+
+from compute_bridge.host.fleet import Fleet
+from compute_bridge.host.listing import Listing, find_machine
+from compute_bridge.host.open_leases import OpenLease
+from compute_bridge.model.ids import GrantId, Token, short
+from compute_bridge.model.reason import Reason
+from compute_bridge.ports.errors import ComputeBridgeError
+
+logger = logging.getLogger(__name__)
+
+
+@frozen
+class Missing:
+    """An open lease whose running machine stands in no listing, for how long, and what follows from it.
+
+    ``reason`` is ``lost`` where its end is beyond doubt, ``missing`` where nothing follows yet.
+    """
+
+    lease: OpenLease
+    for_ms: int
+    reason: Reason
+    detail: str
+
+
+@define
+class MissingMachines:
+    """Counts in how many listings the machine of an open lease was missing, and since when.
+
+    ``tell`` is what ends a lease whose machine is gone.
+    """
+
+    fleet: Fleet
+    tell: Callable[[GrantId], None]
+    answer_s: float
+    count: int = field(default=0, init=False)
+    _since: dict[GrantId, int] = field(factory=dict, init=False)
+
+    async def look(self, listing: Listing, leases: Iterable[OpenLease], now_ms: int) -> tuple[Missing, ...]:
+        """Return what is missing in ``listing``; one listing that shows a machine forgets that it was missing.
+
+        ``now_ms`` is from after the leases were read, so a machine is at least as old as the first time that it
+        was missing. It must be missing again in a listing that began later by more than the backend's window.
+        """
+        shown: set[Token] = {one.token for one in listing.machines}
+        found = []
+        for lease in leases:
+            if lease.backend != listing.backend:
+                continue
+            if not lease.is_running or lease.token in shown:
+                self._since.pop(lease.grant, None)
+                continue
+            since_ms = self._since.setdefault(lease.grant, now_ms)
+            if (missing := await self._judge(lease, listing, since_ms)) is not None:
+                found.append(missing)
+        return tuple(found)
+
+    def forget_all_but(self, leases: Iterable[OpenLease]) -> None:
+        """Forget leases that are no longer open."""
+        grants = {lease.grant for lease in leases}
+        self._since = {grant: since for grant, since in self._since.items() if grant in grants}
+
+    def end(self, missing: Missing) -> None:
+        """Tell the lease, if it is beyond doubt that its machine is gone."""
+        if missing.reason is not Reason.LOST:
+            return
+        name, lease = short(missing.lease.grant), missing.lease
+        logger.error("lease %s: instance %s is gone from backend %s", name, lease.instance, lease.backend)
+        self.count += 1
+        self.tell(lease.grant)
+
+    async def _judge(self, lease: OpenLease, listing: Listing, since_ms: int) -> Missing | None:
+        """Return what follows, or None where ``find`` contradicts the listing."""
+        for_ms = max(0, listing.began_ms - since_ms)
+        if for_ms <= listing.window_ms:
+            return Missing(lease, for_ms, Reason.MISSING, "not yet missing for longer than the backend may be behind")
+        try:
+            machine = await find_machine(self.fleet.backend(lease.backend), lease.token, answer_s=self.answer_s)
+        except ComputeBridgeError as error:
+            return Missing(lease, for_ms, Reason.MISSING, str(error))
+        if machine is not None:
+            logger.warning("backend %s: instance %s is in no listing, but there", lease.backend, machine.id)
+            self._since.pop(lease.grant, None)
+            return None
+        return Missing(lease, for_ms, Reason.LOST, "in no listing twice, and not found under its token")
