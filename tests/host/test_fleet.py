@@ -34,6 +34,7 @@ from compute_bridge.ports.strategy import Preference
 from compute_bridge.testing.clock import VirtualClock
 
 IMAGE = ImageRef("oci@sha256:" + "ab" * 32)
+NOW = VirtualClock().utc_ms()
 SMALL = Resources(1000, 1024)
 NEEDS = Requirements(SMALL, Milliseconds(HOUR_MS))
 QUESTION = RouteQuestion(NEEDS, IMAGE, Region("eu"), Posture.NONE)
@@ -49,7 +50,7 @@ def offer(name="small", backend="rack", **more):
         resources=Resources(4000, 8192, 40),
         posture=Posture.NONE,
         networks=(NetworkPolicy.ISOLATED,),
-        cost=CostBasis("EUR", UnitNanos(machine=NanosPerHour(1000)), UtcMs(1), "test"),
+        cost=CostBasis("EUR", UnitNanos(machine=NanosPerHour(1000)), UtcMs(NOW), "test"),
     )
     return evolve(base, **more)
 
@@ -418,3 +419,55 @@ async def test_what_the_operator_must_mend_is_benched_longer_than_what_passes(cl
     quota = book.bench(BackendName("rack"), Scope.ACCOUNT, "", reason=Reason.QUOTA, detail="used up")
 
     assert quota.until_ms > bench(book).until_ms
+
+
+# --- costs that cannot be sold on -----------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_an_offer_in_quarantine_is_no_candidate_and_is_named(clock):
+    free = offer("free", cost=CostBasis("EUR", UnitNanos(), UtcMs(NOW), "test"))
+    fleet = fleet_of(clock, Teller(answer=(offer(), free)))
+    (told,) = await fleet.refresh()
+
+    assert (["rack/small"], 1) == (candidates(fleet), told.offers)
+    assert [("free", Reason.COST_ZERO)] == [(one.offer_id, one.reason) for one in fleet.quarantined(QUESTION)]
+
+
+@pytest.mark.anyio
+async def test_a_silent_backend_does_not_sell_on_yesterdays_cost(clock):
+    teller = Teller(answer=(offer(),))
+    fleet = fleet_of(clock, teller)
+    await fleet.refresh()
+    await clock.advance(86_400_000)
+    drawn = candidates(fleet)
+    teller.answer = UnavailableError("backend rack: away")
+    await fleet.refresh()
+
+    assert ([], ()) == (drawn, fleet.offers())
+    assert [Reason.COST_STALE] == [one.reason for one in fleet.costs.quarantined]
+
+
+@pytest.mark.anyio
+async def test_a_backend_that_raises_over_a_negative_cost_is_quarantined_whole(clock):
+    teller = Teller(answer=(offer(),))
+    fleet = fleet_of(clock, teller)
+    await fleet.refresh()
+    with pytest.raises(ValueError, match="negative") as raised:
+        UnitNanos(vcpu=NanosPerHour(-1))
+    teller.answer = raised.value
+    await fleet.refresh()
+    (held,) = fleet.costs.quarantined
+
+    assert ((), Reason.COST_NEGATIVE, "") == (fleet.offers(), held.reason, held.offer_id)
+
+
+@pytest.mark.anyio
+async def test_a_cost_of_a_class_of_its_own_benches_the_backend(clock):
+    class Sly(CostBasis):
+        pass
+
+    fleet = fleet_of(clock, Teller(answer=(offer(cost=Sly("EUR", UnitNanos(), UtcMs(NOW), "test")),)))
+    (told,) = await fleet.refresh()
+
+    assert (Reason.PLUGIN_RESULT, True) == (told.reason, "its cost is of a class of its own" in told.detail)

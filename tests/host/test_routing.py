@@ -44,6 +44,7 @@ from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.testing.orders import make_order
 from compute_bridge.wire.tokens import order_token
 
+NOW = VirtualClock().utc_ms()
 IMAGE = ImageRef("vm:plain")
 NEEDS = Requirements(Resources(1000, 1024), Milliseconds(HOUR_MS))
 GRANT = ComputeGrant(
@@ -78,7 +79,7 @@ def offer(name, backend="rack", micros=100, **more):
         resources=Resources(4000, 8192, 40),
         posture=Posture.NONE,
         networks=(NetworkPolicy.ISOLATED,),
-        cost=CostBasis("EUR", UnitNanos(machine=NanosPerHour(micros * 1000)), UtcMs(1), "test"),
+        cost=CostBasis("EUR", UnitNanos(machine=NanosPerHour(micros * 1000)), UtcMs(NOW), "test"),
         images=("plain",),
     )
     return evolve(base, **more)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
+from attrs import astuple
+
 from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.model.ids import BackendName
 from compute_bridge.model.rates import CostBasis, UnitNanos
@@ -64,6 +66,13 @@ def _check_offer(backend: BackendName, offer: Offer, currency: str) -> None:
             raise _wrong(backend, f"offer {offer.id!r}: {name} is no {kind.__name__}", f"give a {kind.__name__}")
     if not isinstance(offer.cost.units, UnitNanos):
         raise _wrong(backend, f"offer {offer.id!r}: the cost has no UnitNanos", "give one")
+    if type(offer.cost) is not CostBasis or type(offer.cost.units) is not UnitNanos:
+        # A class of its own could say one cost here and another one later.
+        raise _wrong(backend, f"offer {offer.id!r}: its cost is of a class of its own", "give CostBasis and UnitNanos")
+    if any(type(nanos) is not int for nanos in (*astuple(offer.cost.units), offer.cost.address)):
+        raise _wrong(backend, f"offer {offer.id!r}: a part of its cost is no whole number", "give nanos as int")
+    if type(offer.cost.observed_at) is not int:
+        raise _wrong(backend, f"offer {offer.id!r}: observed_at is no whole number", "give UTC milliseconds as int")
     if offer.cost.currency != currency:
         said = f"offer {offer.id!r} costs {offer.cost.currency}, the market settles in {currency}"
         raise _wrong(backend, said, f"state costs in {currency}")

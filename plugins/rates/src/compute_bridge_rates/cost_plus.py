@@ -32,8 +32,9 @@ class CostPlusConfig:
 class CostPlus(RatePolicy):
     """For each unit the highest cost of any offer that reaches the band, raised by the margin.
 
-    So whichever offer a grant is placed on, the rate covers it. An address is counted to the machine. An offer reaches a band when it is at least as
-    large as the band's floor, for at least its shortest duration; no offer, no row.
+    So whichever offer a grant is placed on, the rate covers it. An address is counted to the machine.
+    An offer reaches a band when it is at least as large as the band's floor, for at least its shortest duration;
+    no offer, no row.
     """
 
     def __init__(self, config: CostPlusConfig) -> None:
