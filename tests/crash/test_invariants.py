@@ -14,11 +14,11 @@ FIRST, SECOND = "21" * 32, "22" * 32
 
 GOOD = Truth(
     machines=(
-        Machine("m-1", "aa" * 32, FIRST, started_ms=1000, ended_ms=1500),
+        Machine("m-1", "aa" * 32, FIRST, started_ms=1100, ended_ms=1500),
         Machine("m-2", "bb" * 32, FIRST, started_ms=2000, ended_ms=2000 + HOUR),
     ),
     awards=(Award(SERVED, FIRST, PROVIDER, 7_001, HOUR), Award(REFUSED, SECOND, PROVIDER, 9_000, HOUR)),
-    logs=(Log(SERVED, LOGGED, "served", 2000, HOUR), Log(REFUSED, REFUSAL, "refused", 0, 0)),
+    logs=(Log(SERVED, LOGGED, "served", 2000, HOUR, "deadline"), Log(REFUSED, REFUSAL, "refused", 0, 0)),
     statements=(Statement(SERVED, 0, LOGGED, HOUR, 7_001, 35), Statement(REFUSED, 0, REFUSAL, 0, 0)),
     claims=(Claimed(SERVED, 7_001),),
     replies=(Reply(SERVED, b"sealed"), Reply(SERVED, b"sealed")),
@@ -41,12 +41,13 @@ PLANTED = {
     "no orphan": evolve(GOOD, machines=(FIRST_MACHINE, evolve(MACHINE, ended_ms=None))),
     "one machine a token": evolve(GOOD, machines=(evolve(FIRST_MACHINE, token=MACHINE.token), MACHINE)),
     "no double": evolve(GOOD, machines=(evolve(FIRST_MACHINE, ended_ms=2001), MACHINE)),
-    "life within grace": evolve(GOOD, machines=(FIRST_MACHINE, evolve(MACHINE, ended_ms=2000 + HOUR + 1001))),
+    "life within grace": evolve(GOOD, machines=(evolve(FIRST_MACHINE, started_ms=499), MACHINE)),
     "nothing without a grant": evolve(GOOD, machines=(*GOOD.machines, Machine("m-3", "cc" * 32, "33" * 32, 1, 2))),
     "every lease settled": evolve(GOOD, leases={SERVED: "logged", REFUSED: "settled"}),
     "one log": evolve(GOOD, logs=(LOG, REFUSAL_LOG, REFUSAL_LOG)),
     "same receipt": evolve(GOOD, replies=(*GOOD.replies, Reply(SERVED, b"sealed again"))),
     "billed within life": evolve(GOOD, machines=(FIRST_MACHINE, evolve(MACHINE, ended_ms=2000 + HOUR - 1))),
+    "full term": evolve(GOOD, awards=(evolve(GOOD.awards[0], duration_ms=HOUR + 1), GOOD.awards[1])),
     "one statement": evolve(GOOD, statements=(STATEMENT, NOTHING, NOTHING)),
     "one claim": evolve(GOOD, claims=(Claimed(SERVED, 7_000),)),
     "exact charge": evolve(GOOD, awards=(evolve(GOOD.awards[0], rate=7_000), GOOD.awards[1])),
@@ -56,6 +57,10 @@ PLANTED = {
 """By invariant, the good truth with one thing changed."""
 
 MORE = {
+    "a machine that outlives its end": (
+        "life within grace",
+        evolve(GOOD, machines=(FIRST_MACHINE, evolve(MACHINE, ended_ms=2000 + HOUR + 601))),
+    ),
     "a grant that became no lease": ("every lease settled", evolve(GOOD, leases={SERVED: "settled"})),
     "a grant without a log": (
         "one log",
@@ -77,7 +82,7 @@ MORE = {
     ),
     "a statement for other time than its log's": (
         "exact charge",
-        evolve(GOOD, logs=(evolve(LOG, billable_ms=HOUR - 1), REFUSAL_LOG)),
+        evolve(GOOD, logs=(evolve(LOG, billable_ms=HOUR - 1, reason="released"), REFUSAL_LOG)),
     ),
     "an account that still holds": (
         "balanced ledger",

@@ -11,6 +11,7 @@ from crashkit.truth import Award, Log, Machine, Truth
 HOUR_MS = 3_600_000
 SERVED = "served"
 SETTLED = "settled"
+DEADLINE = "deadline"
 FOREVER = 2**63
 
 
@@ -61,12 +62,13 @@ def no_double(truth: Truth) -> Iterator[str]:
 
 
 def life_within_grace(truth: Truth) -> Iterator[str]:
-    """No machine lives beyond its grant's duration and the grace that the truth allows."""
+    """What all machines of a grant lived beyond what is billed for it stays within the grace that the truth allows."""
+    billed = {log.grant: log.billable_ms for log in truth.logs}
     for award in truth.awards:
-        for one in truth.machines_of(award):
-            over = _end(one) - one.started_ms - award.duration_ms - truth.grace_ms
-            if one.ended_ms is not None and over > 0:
-                yield f"grant {short(award.grant)}: machine {one.id} lived {over} ms beyond its end and the grace"
+        lived = sum(one.ended_ms - one.started_ms for one in truth.machines_of(award) if one.ended_ms is not None)
+        idle = lived - billed.get(award.grant, 0)
+        if idle > truth.grace_ms:
+            yield f"grant {short(award.grant)}: its machines lived {idle} ms for which nothing is billed"
 
 
 # --- leases and logs ------------------------------------------------------------------------------
@@ -123,6 +125,18 @@ def billed_within_life(truth: Truth) -> Iterator[str]:
         award = awards.get(log.grant)
         if award is not None:
             yield from (f"grant {short(log.grant)}: {what}" for what in _overbilled(truth, award, log))
+
+
+def full_term(truth: Truth) -> Iterator[str]:
+    """A lease that ended at its deadline ran for all that was granted, whatever any clock showed meanwhile."""
+    awards = {award.grant: award for award in truth.awards}
+    for log in truth.logs:
+        award = awards.get(log.grant)
+        if award is None or log.reason != DEADLINE:
+            continue
+        early = award.duration_ms - log.billable_ms
+        if early > truth.tolerance_ms:
+            yield f"grant {short(log.grant)}: its deadline came {early} ms before {award.duration_ms} ms were over"
 
 
 def _overbilled(truth: Truth, award: Award, log: Log) -> Iterator[str]:
@@ -219,6 +233,7 @@ INVARIANTS: dict[str, Checker] = {
     "one log": one_log,
     "same receipt": same_receipt,
     "billed within life": billed_within_life,
+    "full term": full_term,
     "one statement": one_statement,
     "one claim": one_claim,
     "exact charge": exact_charge,

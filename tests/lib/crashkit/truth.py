@@ -43,6 +43,7 @@ class Log:
     outcome: str
     started_ms: int
     billable_ms: int
+    reason: str = ""
 
 
 @frozen
@@ -86,8 +87,9 @@ class Truth:
     ``fees``). ``books`` is what each provider's own book says it is owed. ``leases`` is the state of each lease
     in the bridges' journals, by grant.
 
-    ``grace_ms`` is how far beyond its duration a machine may have lived: the pauses in which nobody could end it, and
-    the bridge's own haste. ``tolerance_ms`` is how much more than a machine's true life may be billed.
+    ``grace_ms`` is how much longer than its log bills the machines of one grant may have lived, all together: the
+    pauses in which nobody could end them, and the bridge's own haste. ``tolerance_ms`` is how much more than a machine's true life may be billed, and how much
+    early a lease may end at its deadline.
     """
 
     machines: tuple[Machine, ...]
