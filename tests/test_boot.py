@@ -167,7 +167,7 @@ async def test_a_root_key_that_is_none_stops_the_fourth_step_without_showing_it(
     (folder / "root.key").write_text("s3cret-but-not-hex")
     told = await refused(folder)
 
-    assert told.startswith("boot step 4 (open the journal and make the keys of this boot): bridge.root_key")
+    assert told.startswith("boot step 4 (open the journal and find the keys of every boot): bridge.root_key")
     assert "s3cret" not in told
 
 
@@ -185,7 +185,7 @@ async def test_a_journal_of_another_provider_stops_the_fourth_step(folder: Path)
     (folder / "root.key").write_text("08" * 32 + "\n")
     told = await refused(folder)
 
-    assert told.startswith("boot step 4 (open the journal and make the keys of this boot): bridge.state_dir: ")
+    assert told.startswith("boot step 4 (open the journal and find the keys of every boot): bridge.state_dir: ")
     assert "bridge.root_key makes us" in told
 
 

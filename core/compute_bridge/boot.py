@@ -4,7 +4,6 @@ Each step of a boot fails loudly, before the next one, with its number, its name
 """
 
 import logging
-import secrets as randomness
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -20,13 +19,15 @@ from compute_bridge import __version__, builtin
 from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, read_named_secret, resolved_digest
 from compute_bridge.adapters.boot_inputs import prepare_folder, read_handshake, read_seed
 from compute_bridge.adapters.clock import SystemClock
-from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
+from compute_bridge.adapters.sqlite_journal import JOURNAL, open_sqlite_journal
 from compute_bridge.adapters.status_socket import SOCKET, NotRunningError, ask, serve_status
 from compute_bridge.host import plugins as plugin_host
+from compute_bridge.host.boots import boot_keys, known_boots
 from compute_bridge.host.bridge import Bridge, BridgeParts
 from compute_bridge.host.explain import explain as tell
 from compute_bridge.host.fleet import Fleet
-from compute_bridge.host.identity import NONCE_BYTES, BootSecrets, Identity
+from compute_bridge.host.identity import BootSecrets, Identity
+from compute_bridge.host.journal_check import require_current
 from compute_bridge.host.market import Market, market_domain
 from compute_bridge.host.outbox import send
 from compute_bridge.host.plugins import Plugins
@@ -35,21 +36,19 @@ from compute_bridge.host.routing import Router
 from compute_bridge.host.status import answer
 from compute_bridge.model import channels
 from compute_bridge.model.coalition import Handshake
-from compute_bridge.model.ids import Fingerprint, PublicKey, digest
+from compute_bridge.model.ids import Fingerprint, digest
 from compute_bridge.model.settlement import Claim
 from compute_bridge.ports.attestation import QuoteSource
 from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import BootError, ComputeBridgeError, NoQuoteError
 from compute_bridge.ports.hookspecs import OpenContext
-from compute_bridge.ports.journal import EventDraft, Journal, JournalEvent, JournalUnwritableError
+from compute_bridge.ports.journal import Journal
 from compute_bridge.ports.strategy import Settlement, SettlementContext
 from compute_bridge.wire.signing import sign
 
 logger = logging.getLogger(__name__)
 
-JOURNAL = "bridge.journal"
-BOOTED = "booted"
 FIRST_TICK_S = 60
 REMIND_MS = 15_000
 
@@ -57,7 +56,7 @@ STEPS = (
     "load the boot file",
     "find, measure and import the plugins",
     "resolve the Compute module",
-    "open the journal and make the keys of this boot",
+    "open the journal and find the keys of every boot",
     "open the network and the shuffle",
     "prove the platform with a quote",
     "build the fleet",
@@ -232,19 +231,21 @@ class Opening:
             await anyio.to_thread.run_sync(self._load_plugins)
         with step("resolve the Compute module"):
             handshake = await anyio.to_thread.run_sync(self._handshake)
-        with step("open the journal and make the keys of this boot"):
+        with step("open the journal and find the keys of every boot"):
             identity = Identity.from_root_seed(
                 await anyio.to_thread.run_sync(self._root_seed), market_domain(handshake)
             )
             journal = await self._journal()
-            current, boots = await boot_keys(journal, identity)
+            known = await known_boots(journal, identity)
         with step("open the network and the shuffle"):
             network = await self._open("networks", "network", self._context())
             shuffle = await self._open("shuffles", "shuffle", self._context(), network)
+            market = Market(network, handshake)
+            await require_current(market, journal, identity, known)
+            current, boots = await boot_keys(journal, identity)
         with step("prove the platform with a quote", ahead=True):
             quotes = await self._quote_source()
         with step("build the fleet", ahead=True):
-            market = Market(network, handshake)
             fleet = Fleet(await self._backends(), self.clock, currency=market.config.currency)
             settlement = await self._settlement(market, current)
         return BridgeParts(
@@ -348,39 +349,6 @@ class Opening:
 
     def _read_secret(self, ref: str) -> bytes:
         return read_named_secret(self.loaded, self.configs, ref)
-
-
-async def boot_keys(journal: Journal, identity: Identity) -> tuple[BootSecrets, dict[PublicKey, BootSecrets]]:
-    """Return the keys of this boot, drawn anew and journalled by their nonce, and those of every boot.
-
-    :raises BootError: if the journal is another provider's.
-    :raises JournalUnwritableError: if it cannot be written and knows no boot before this one.
-    """
-    nonces, after = [], 0
-    while events := await journal.events(after=after):
-        after = events[-1].sequence
-        nonces += [_nonce_of(event, identity) for event in events if event.kind == BOOTED]
-    fresh = randomness.token_bytes(NONCE_BYTES)
-    try:
-        await journal.record(EventDraft(BOOTED, body=fresh + identity.provider))
-        nonces.append(fresh)
-    except JournalUnwritableError as error:
-        if not nonces:
-            raise
-        # What runs must be watched and ended though the disk is full; nothing is sold meanwhile.
-        logger.error("this boot has the keys of the one before: %s", error)  # noqa: TRY400
-    boots = [identity.boot_secrets(nonce) for nonce in nonces]
-    return boots[-1], {one.keys.signing: one for one in boots}
-
-
-def _nonce_of(event: JournalEvent, identity: Identity) -> bytes:
-    nonce, provider = event.body[:NONCE_BYTES], event.body[NONCE_BYTES:]
-    if provider != identity.provider:
-        raise BootError(
-            f"bridge.state_dir: its journal is that of provider {provider.hex()}, but bridge.root_key makes us "
-            f"{identity.provider.hex()} in this coalition; name the key that belongs to it, or a folder of its own"
-        )
-    return nonce
 
 
 async def publish_claim(market: Market, current: BootSecrets, clock: Clock, claim: Claim) -> None:

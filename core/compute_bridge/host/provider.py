@@ -240,4 +240,4 @@ class Provider:
 
     @property
     def _consumer(self) -> str:
-        return f"bridge/{self.tools.identity.provider.hex()}"
+        return channels.bridge_consumer(self.tools.identity.provider)

@@ -45,3 +45,8 @@ RETIREMENTS = "retirements"
 def number(value: int) -> bytes:
     """Return ``value`` as the 8 bytes, big-endian, that record ids are made of."""
     return value.to_bytes(8, "big")
+
+
+def bridge_consumer(provider: bytes) -> str:
+    """Return the name under which a provider's bridge saves how far it has read a stream."""
+    return f"bridge/{provider.hex()}"

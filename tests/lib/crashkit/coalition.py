@@ -16,11 +16,13 @@ from compute_bridge.adapters.quote_verifier import DcapQuoteVerifier
 from compute_bridge.adapters.requester_store import FileRequesterStore
 from compute_bridge.adapters.software_quotes import SoftwareQuoteSource
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
-from compute_bridge.boot import boot_keys, publish_claim
+from compute_bridge.boot import publish_claim
 from compute_bridge.host.attempt import AttemptLimits
+from compute_bridge.host.boots import boot_keys, known_boots
 from compute_bridge.host.bridge import Bridge, BridgeParts
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import Identity
+from compute_bridge.host.journal_check import require_current
 from compute_bridge.host.market import Market
 from compute_bridge.host.rates import RateBook
 from compute_bridge.host.requester import Requester
@@ -144,6 +146,7 @@ class Coalition:
                 max_bytes=settings.pop("journal_bytes", None),
             )
         )
+        await require_current(market, journal, identity, await known_boots(journal, identity))
         current, boots = await boot_keys(journal, identity)
         backends = await self.open_backends(stack)
         fleet = Fleet(backends, clock, currency=market.config.currency)
