@@ -6,6 +6,9 @@ import anyio
 
 from compute_bridge.ports.clock import Clock
 
+# Linux' CLOCK_MONOTONIC stands still while a machine is suspended: a lease would run on for as long.
+_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class SystemClock(Clock):
     """The real clock; the only place that reads it."""
@@ -15,8 +18,8 @@ class SystemClock(Clock):
         return time.time_ns() // 1_000_000
 
     def monotonic_ms(self) -> int:
-        """Return milliseconds since some moment before this process."""
-        return time.monotonic_ns() // 1_000_000
+        """Return milliseconds since some moment before this process; the time that the machine slept counts."""
+        return time.clock_gettime_ns(_MONOTONIC) // 1_000_000
 
     async def sleep_ms(self, ms: int) -> None:
         """Sleep on the event loop."""

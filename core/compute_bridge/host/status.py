@@ -86,6 +86,10 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
         "backends": {backend.name: offers[backend.name] for backend in parts.fleet.backends},
         "dead_mans_switch": dict(parts.fleet.switches),
         "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
+        "quarantined": [
+            {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
+            for one in parts.fleet.costs.quarantined
+        ],
         "rates_refused": [
             f"{'/'.join(one.row.key)}: {one.reason}: {one.detail}"
             for one in parts.rates.rates.refusals

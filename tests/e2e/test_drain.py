@@ -1,0 +1,113 @@
+"""A bridge that drains: no new grants, the card says so, open leases run on, and the next start takes them back."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from compute_bridge.adapters.status_socket import SOCKET, serve_status
+from compute_bridge.cli.exits import Exit
+from compute_bridge.cli.main import dispatch
+from compute_bridge.host.log_checks import await_log
+from compute_bridge.host.status import answer
+from compute_bridge.model.control import ControlAction
+from compute_bridge.model.reason import Reason
+from compute_bridge.model.units import MicrosPerHour, Milliseconds
+from compute_bridge.ports.clock import poll
+from crashkit.coalition import SSH_KEY
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+
+MAX_RATE = MicrosPerHour(10**9)
+BOOT_FILE = """\
+[bridge]
+name = "north"
+state_dir = "{}"
+root_key = "file:root.key"
+max_leases = 4
+[coalition]
+handshake = "beta.handshake"
+fingerprint = "{}"
+[network]
+kind = "memory"
+[attestation]
+source = "tsm"
+[rate]
+policy = "fixed"
+[routing]
+policy = "first-fit"
+[settlement]
+kind = "ledger"
+[[band]]
+name = "small"
+floor = {{ cpu_millis = 100, mem_mib = 64 }}
+ceiling = {{ cpu_millis = 4000, mem_mib = 8192 }}
+slots = 2
+[[backend]]
+name = "rack"
+kind = "baremetal"
+"""
+
+
+def told(config: Path, *arguments: str) -> int:
+    return dispatch(["drain", "--config", str(config), "--json", *arguments])
+
+
+async def drain(config: Path, *arguments: str) -> int:
+    return await anyio.to_thread.run_sync(partial(told, config, *arguments))
+
+
+async def card_sells(bridge, leases):
+    card = bridge.publisher.card
+    return True if card.value.max_leases == leases else None
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "bridge.toml"
+    path.write_text(BOOT_FILE.format(tmp_path, "00" * 32))
+    return path
+
+
+async def test_a_drained_bridge_sells_nothing_serves_on_and_can_sell_again(open_coalition, config, capsys) -> None:
+    async with open_coalition() as coalition, coalition.bridge("one") as bridge:
+        requester = coalition.requester()
+        handle = await requester.submit(coalition.manifest(duration_ms=600_000), MAX_RATE, SSH_KEY)
+        access = await requester.serve_until_receipt(handle)
+        async with serve_status(config.parent / SOCKET, partial(answer, bridge)):
+            assert Exit.OK == await drain(config)
+            with anyio.fail_after(20):
+                await poll(coalition.clock, 1000, partial(card_sells, bridge, 0))
+            drained = json.loads(capsys.readouterr().out)
+            running = await coalition.cloud.running()
+            second = await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=Milliseconds(30_000))
+            with anyio.fail_after(20):
+                await requester.control(handle, ControlAction.RELEASE)
+                assert Exit.OK == await drain(config, "--wait")
+            empty = json.loads(capsys.readouterr().out)
+            log = (await await_log(requester.market, access.grant.value)).value
+            assert Exit.OK == await drain(config, "--undo")
+            selling = json.loads(capsys.readouterr().out)
+            with anyio.fail_after(20):
+                await poll(coalition.clock, 1000, partial(card_sells, bridge, 4))
+
+    assert {"draining": True, "open": 1} == drained
+    assert {"draining": True, "open": 0} == empty
+    assert {"draining": False, "open": 0} == selling
+    assert 1 == len(running)
+    assert Reason.RELEASED == log.reason
+    assert second != handle
+    assert 1 == len(coalition.cloud.account.machines)
+
+
+def test_undoing_has_nothing_to_wait_for(config, capsys) -> None:
+    assert Exit.USAGE == told(config, "--undo", "--wait")
+    assert "leave out --wait" in capsys.readouterr().err
+
+
+def test_where_no_bridge_runs_the_drain_says_so(config, capsys) -> None:
+    assert Exit.UNREACHABLE == told(config)
+    assert "start it with compute-bridge run" in capsys.readouterr().err
