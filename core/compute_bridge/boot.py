@@ -24,10 +24,12 @@ from compute_bridge.adapters.status_socket import SOCKET, NotRunningError, ask, 
 from compute_bridge.host import plugins as plugin_host
 from compute_bridge.host.boots import boot_keys, known_boots
 from compute_bridge.host.bridge import Bridge, BridgeParts
+from compute_bridge.host.costs import CostBook, CostLimits
 from compute_bridge.host.explain import explain as tell
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import BootSecrets, Identity
 from compute_bridge.host.journal_check import require_current
+from compute_bridge.host.ledger import Ledger
 from compute_bridge.host.market import Market, market_domain
 from compute_bridge.host.outbox import send
 from compute_bridge.host.plugins import Plugins
@@ -246,7 +248,9 @@ class Opening:
         with step("prove the platform with a quote", ahead=True):
             quotes = await self._quote_source()
         with step("build the fleet", ahead=True):
-            fleet = Fleet(await self._backends(), self.clock, currency=market.config.currency)
+            costs = CostBook(self.clock, CostLimits.of(self.loaded.boot.rate), Ledger())
+            await costs.restore(journal)
+            fleet = Fleet(await self._backends(), self.clock, currency=market.config.currency, costs=costs)
             settlement = await self._settlement(market, current)
         return BridgeParts(
             boot=self.loaded.boot,

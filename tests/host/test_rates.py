@@ -8,7 +8,10 @@ from attrs import asdict, astuple, evolve
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
+from compute_bridge.host.costs import Quarantined
 from compute_bridge.host.floor import Shortfall, covers, shortfall
+from compute_bridge.host.journal_events import read_event
 from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.host.rates import CostFloorError, RateBook, ask, check_grant_floor, enforce
 from compute_bridge.model.boot import BelowCost
@@ -38,6 +41,7 @@ from compute_bridge.model.resources import (
 from compute_bridge.model.units import HOUR_MS, BasisPoints, MicrosPerHour, Milliseconds, Tick, UtcMs
 from compute_bridge.ports.backend import Offer
 from compute_bridge.ports.strategy import RatePolicy, RateQuestion
+from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.wire.signing import fingerprint
 
 ISOLATED = (NetworkPolicy.ISOLATED,)
@@ -444,6 +448,47 @@ async def test_what_the_policy_asked_for_is_kept_whatever_became_of_it():
     await rates.update(question(offer()))
 
     assert (LOW, ()) == (rates.asked, rates.rates.table.rows)
+
+
+# --- the counterfactual ---------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_refused_row_is_taken_down_with_offer_and_shortfall():
+    rates = book(LOW)
+    await rates.update(question(offer("dear")))
+    (taken,) = rates.ledger.waiting
+
+    assert ("eu/none/small", Reason.COST_FLOOR, "rack", "dear") == (
+        taken.where,
+        taken.reason,
+        taken.backend,
+        taken.offer,
+    )
+    assert (units(vcpu=1), 40_000) == (taken.asked, taken.short_micros)
+
+
+@pytest.mark.anyio
+async def test_the_same_refusal_is_taken_down_once_and_its_end_too(tmp_path):
+    rates = book(LOW, LOW, HIGH)
+    async with open_sqlite_journal(tmp_path / "journal", VirtualClock(), create=True) as journal:
+        for look in range(3):
+            await rates.update(question(offer()))
+            await rates.ledger.write(journal, now_ms=look * HOUR_MS)
+        events = [read_event(event) for event in await journal.events(lease=b"")]
+
+    assert [Reason.COST_FLOOR, True] == [getattr(one, "reason", None) or one.published for one in events]
+
+
+@pytest.mark.anyio
+async def test_a_row_that_has_only_offers_in_quarantine_is_refused_for_what_ails_them():
+    rates = book(HIGH)
+    held = Quarantined(BackendName("rack"), OfferId("a"), Reason.COST_STALE, "too old", offer())
+    elsewhere = evolve(held, offer=offer(region=Region("us")), reason=Reason.COST_JUMP)
+    await rates.update(question(), held=(elsewhere, held))
+    (refusal,) = rates.rates.refusals
+
+    assert (Reason.COST_STALE, "rack", "a") == (refusal.reason, refusal.backend, refusal.offer)
 
 
 # --- a grant at admission -------------------------------------------------------------------------

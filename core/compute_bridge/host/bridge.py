@@ -129,8 +129,13 @@ class Bridge:
 
     async def look(self) -> None:
         """Ask every backend for its offers and the rate policy for its rates."""
-        await self.parts.fleet.refresh()
-        await self.parts.rates.update(await self._question())
+        parts = self.parts
+        await parts.fleet.refresh()
+        try:
+            await parts.rates.update(await self._question(), held=parts.fleet.costs.quarantined)
+        finally:
+            for ledger in (parts.fleet.costs.ledger, parts.rates.ledger):
+                await ledger.write(parts.journal, now_ms=parts.clock.monotonic_ms())
 
     async def reconcile(self) -> Findings:
         """Compare the journal with the backends, both ways, and touch nothing: another epoch may still be ours."""

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import anyio.to_thread
 from attrs import evolve, frozen
 
+from compute_bridge.host.costs import Quarantined
 from compute_bridge.host.floor import CostFloorError as CostFloorError
 from compute_bridge.host.floor import Shortfall, shortfall
 from compute_bridge.host.floor import check_grant_floor as check_grant_floor
+from compute_bridge.host.journal_events import RateRefused, RateStands
+from compute_bridge.host.ledger import Ledger
 from compute_bridge.host.plugin_call import PluginResultError, policy_call
 from compute_bridge.model.boot import BelowCost
 from compute_bridge.model.ids import Fingerprint
@@ -28,13 +31,17 @@ logger = logging.getLogger(__name__)
 class RateRefusal:
     """A row that the policy asked for and that is not published, or is only because the operator allows it.
 
-    Kept as the counterfactual: ``row`` is what would have been asked. ``allowed`` marks a row below cost that
-    stands all the same.
+    Kept as the counterfactual: ``row`` is what would have been asked, ``backend`` and ``offer`` what stood
+    against it, ``short_micros`` by how much an hour it falls short of that offer's cost. ``allowed`` marks a row
+    below cost that stands all the same.
     """
 
     row: RateRow
     reason: Reason
     detail: str
+    backend: str = ""
+    offer: str = ""
+    short_micros: int = 0
     allowed: bool = False
 
 
@@ -48,13 +55,18 @@ class EnforcedRates:
 
 
 def enforce(
-    asked: RateTable, question: RateQuestion, *, provider_fee: BasisPoints, below_cost: BelowCost
+    asked: RateTable,
+    question: RateQuestion,
+    *,
+    provider_fee: BasisPoints,
+    below_cost: BelowCost,
+    held: Sequence[Quarantined] = (),
 ) -> EnforcedRates:
     """Return what of ``asked`` may be published.
 
     A row stands when its band is known, it asks something, and for all requirements of the band that any offer
     of its region and posture serves there is an offer serving them that the rate covers, the market's fee
-    taken off.
+    taken off. ``held`` are the offers in quarantine: they cover nothing, but may be why nothing does.
     """
     bands = {band.name: band for band in question.bands}
     places = defaultdict(list)
@@ -63,7 +75,7 @@ def enforce(
     kept, refusals = [], []
     for row in asked.rows:
         offers = places[row.region, row.posture]
-        refusal = _refusal(row, bands.get(row.band), offers, question.currency, provider_fee)
+        refusal = _refusal(row, bands.get(row.band), offers, question.currency, provider_fee, held)
         if refusal is not None and refusal.reason is Reason.COST_FLOOR and below_cost is BelowCost.ALLOW:
             refusal = evolve(refusal, allowed=True)
         if refusal is not None:
@@ -90,9 +102,21 @@ def ask(policy: RatePolicy, question: RateQuestion) -> RateTable:
 
 
 class RateBook:
-    """The rates in force, and how they came about; nothing is asked before the first update."""
+    """The rates in force, and how they came about; nothing is asked before the first update.
 
-    def __init__(self, policy: RatePolicy, *, currency: str, provider_fee: BasisPoints, below_cost: BelowCost) -> None:
+    ``ledger`` takes down each row that is refused, or is not any more: what the policy would have asked.
+    """
+
+    def __init__(
+        self,
+        policy: RatePolicy,
+        *,
+        currency: str,
+        provider_fee: BasisPoints,
+        below_cost: BelowCost,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.ledger = ledger if ledger is not None else Ledger()
         self._policy = policy
         self._provider_fee = provider_fee
         self._below_cost = below_cost
@@ -109,24 +133,37 @@ class RateBook:
         """What the policy asked for last, whatever became of it."""
         return self._asked
 
-    async def update(self, question: RateQuestion) -> bool:
+    async def update(self, question: RateQuestion, *, held: Sequence[Quarantined] = ()) -> bool:
         """Ask the policy and enforce its answer; return whether the table in force changed.
+
+        ``held`` are the offers in quarantine, which the question leaves out.
 
         :raises PluginResultError: if the policy's answer cannot be used. What it asked for last is then held
             against today's costs, so that even an old table is never below them.
         """
         before = self._rates.fingerprint
         # A catalogue of offers takes longer than the event loop may stand still.
-        await anyio.to_thread.run_sync(self._update, question)
+        await anyio.to_thread.run_sync(self._update, question, held)
         return self._rates.fingerprint != before
 
-    def _update(self, question: RateQuestion) -> None:
+    def _update(self, question: RateQuestion, held: Sequence[Quarantined]) -> None:
         try:
             self._asked = ask(self._policy, question)
         finally:
             before = self._rates.refusals
-            self._rates = enforce(self._asked, question, provider_fee=self._provider_fee, below_cost=self._below_cost)
+            self._rates = enforce(
+                self._asked, question, provider_fee=self._provider_fee, below_cost=self._below_cost, held=held
+            )
             _tell(before, self._rates.refusals)
+            self._take_down(before)
+
+    def _take_down(self, before: Sequence[RateRefusal]) -> None:
+        now = {refusal.row.key: refusal for refusal in self._rates.refusals}
+        published = {row.key for row in self._rates.table.rows}
+        for key, refusal in now.items():
+            self.ledger.note(key, _event(refusal, self._asked.currency))
+        for key in [refusal.row.key for refusal in before if refusal.row.key not in now]:
+            self.ledger.note(key, RateStands(*key, published=key in published))
 
 
 def _tell(before: Sequence[RateRefusal], refusals: Sequence[RateRefusal]) -> None:
@@ -136,12 +173,31 @@ def _tell(before: Sequence[RateRefusal], refusals: Sequence[RateRefusal]) -> Non
             logger.warning("rate %s %s: %s: %s", "/".join(refusal.row.key), what, refusal.reason, refusal.detail)
 
 
+def _event(refusal: RateRefusal, currency: str) -> RateRefused:
+    return RateRefused(
+        *refusal.row.key,
+        asked=refusal.row.units,
+        currency=currency,
+        reason=refusal.reason,
+        detail=refusal.detail,
+        backend=refusal.backend,
+        offer=refusal.offer,
+        short_micros=refusal.short_micros,
+        allowed=refusal.allowed,
+    )
+
+
 def _is_row(row: object) -> bool:
     return isinstance(row, RateRow) and isinstance(row.units, UnitNanos)
 
 
 def _refusal(
-    row: RateRow, band: CapacityBand | None, offers: Sequence[Offer], currency: str, provider_fee: BasisPoints
+    row: RateRow,
+    band: CapacityBand | None,
+    offers: Sequence[Offer],
+    currency: str,
+    provider_fee: BasisPoints,
+    held: Sequence[Quarantined],
 ) -> RateRefusal | None:
     if band is None:
         return RateRefusal(row, Reason.OUT_OF_BAND, f"no band is called {row.band!r}; declare it, or drop the row")
@@ -149,9 +205,18 @@ def _refusal(
         return RateRefusal(row, Reason.NO_RATE, "the row asks nothing; ask something, or drop the row")
     offers = [offer for offer in offers if _reaches(offer, band)]
     if not offers:
-        detail = f"no backend offers anything in {row.region} with posture {row.posture} that reaches band {row.band}"
-        return RateRefusal(row, Reason.NO_OFFER, f"{detail}, so its cost is not known")
+        return _no_offer(row, band, held)
     return _below_cost(row, band, offers, currency, provider_fee)
+
+
+def _no_offer(row: RateRow, band: CapacityBand, held: Sequence[Quarantined]) -> RateRefusal:
+    for one in held:
+        offer = one.offer
+        if offer and (offer.region, offer.posture) == (row.region, row.posture) and _reaches(offer, band):
+            detail = f"backend {one.backend}: offer {one.offer_id} is in quarantine, and no other reaches the band: "
+            return RateRefusal(row, one.reason, detail + one.detail, one.backend, one.offer_id)
+    detail = f"no backend offers anything in {row.region} with posture {row.posture} that reaches band {row.band}"
+    return RateRefusal(row, Reason.NO_OFFER, f"{detail}, so its cost is not known")
 
 
 def _below_cost(
@@ -170,7 +235,8 @@ def _below_cost(
     covered.sort(key=lambda offer: (offer.resources.cpu_millis, offer.resources.mem_mib), reverse=True)
     for offer, lack in short:
         if not any(_stands_in(other, offer, band) for other in covered):
-            return RateRefusal(row, Reason.COST_FLOOR, _told(offer, lack))
+            short_micros = lack.micros if lack else 0
+            return RateRefusal(row, Reason.COST_FLOOR, _told(offer, lack), offer.backend, offer.id, short_micros)
     return None
 
 

@@ -90,6 +90,10 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
             {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
             for one in parts.fleet.costs.quarantined
         ],
+        "quarantined": [
+            {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
+            for one in parts.fleet.costs.quarantined
+        ],
         "rates_refused": [
             f"{'/'.join(one.row.key)}: {one.reason}: {one.detail}"
             for one in parts.rates.rates.refusals
