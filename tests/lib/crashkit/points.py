@@ -10,7 +10,7 @@ from attrs import frozen
 
 @frozen
 class Kill:
-    """One death in the life of number ``life``: at the ``nth`` passing of ``name``, or of any point if there is none."""
+    """One death, in life number ``life``: at the ``nth`` passing of ``name``, or of any point if there is no name."""
 
     life: int
     nth: int
@@ -37,11 +37,13 @@ class Points:
         self._kill: Kill | None = None
         self._passed: Counter[str] = Counter()
         self._total = 0
+        self._faults: dict[str, int] = {}
 
-    def arm(self, log: Path, kill: Kill | None) -> None:
-        """Write every point to ``log`` from now on, and die of SIGKILL at ``kill``."""
+    def arm(self, log: Path, kill: Kill | None, faults: dict[str, int]) -> None:
+        """Write every point to ``log`` from now on, die of SIGKILL at ``kill``, and let what ``faults`` name fail."""
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._kill = kill
+        self._faults = dict(faults)
 
     def hit(self, name: str) -> None:
         """Pass a point."""
@@ -53,6 +55,13 @@ class Points:
         os.write(self._log, f"{'!' if is_last else ' '}{name}\n".encode())
         if is_last:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def fails(self, point: str) -> bool:
+        """Return whether what is about to be done is to fail this time."""
+        left = self._faults.get(point, 0)
+        if left:
+            self._faults[point] = left - 1
+        return left > 0
 
     def _is_last(self, name: str) -> bool:
         kill = self._kill

@@ -88,8 +88,8 @@ class Truth:
     in the bridges' journals, by grant.
 
     ``grace_ms`` is how much longer than its log bills the machines of one grant may have lived, all together: the
-    pauses in which nobody could end them, and the bridge's own haste. ``tolerance_ms`` is how much more than a machine's true life may be billed, and how much
-    early a lease may end at its deadline.
+    pauses in which nobody could end them, and the bridge's own haste. ``tolerance_ms`` is how much more than a
+    machine's true life may be billed, and how early a lease may end at its deadline.
     """
 
     machines: tuple[Machine, ...]

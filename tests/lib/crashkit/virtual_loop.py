@@ -55,14 +55,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._asked[future] = self._asked_ever
         return future
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_soon_threadsafe(  # type: ignore[override] - the arguments' types are the callback's affair
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
         """Keep what a worker's thread brings until all have brought theirs."""
         if callback is not sqlite_worker._settle:
             return super().call_soon_threadsafe(callback, *args, context=context)
         with self._answer:
             self._answered += args[0]
             self._answer.notify()
-        return None
+        return asyncio.Handle(callback, args, self, context)
 
     def take_turn(self, timeout: float | None) -> None:
         """Settle what threads were asked for, or else let time pass until the next timer."""
@@ -97,9 +99,10 @@ class _QuietSelector(selectors.DefaultSelector):
 
 
 class LoopClock(Clock):
-    """Time as the event loop tells it; ``skew_ms`` is how far the wall time of its owner is wrong."""
+    """Time as the running event loop tells it; ``skew_ms`` is how far the wall time of its owner is wrong."""
 
     def __init__(self, *, utc_ms: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._born_ms = utc_ms
         self.skew_ms = 0
 
@@ -110,7 +113,7 @@ class LoopClock(Clock):
     def monotonic_ms(self) -> int:
         """Return how long the loop has run."""
         # A timer may ring a rounding error early, and must not be told that it is a whole millisecond.
-        return int(asyncio.get_running_loop().time() * 1000 + 1e-3)
+        return int(self._loop.time() * 1000 + 1e-3)
 
     async def sleep_ms(self, ms: int) -> None:
         """Return after ``ms`` milliseconds of the loop's time."""
@@ -121,7 +124,7 @@ class LoopClock(Clock):
 def threads_in_line() -> Generator[None]:
     """Let what is sent to a worker thread of anyio's run at once, on the spot, while the context is open."""
     before = anyio.to_thread.run_sync
-    anyio.to_thread.run_sync = _run_in_line
+    anyio.to_thread.run_sync = _run_in_line  # type: ignore[assignment] - its arguments are those that work takes
     try:
         yield
     finally:

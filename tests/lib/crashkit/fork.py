@@ -1,0 +1,68 @@
+"""The other end of the template's socket: to start it, and to have it fork."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+from attrs import define, field
+
+
+@contextmanager
+def open_template(folder: Path, installed: Path) -> Iterator[Path]:
+    """Start a template and yield its socket; all that was forked from it ends with this context."""
+    # A socket's address holds some hundred letters, so it is named from the folder itself.
+    path = folder / "fork"
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    with (folder / "template.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "crashkit.template", str(path), str(installed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+        )
+    with process:
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != b"ready\n":
+                raise RuntimeError(f"the template did not start: {(folder / 'template.log').read_text()}")
+            yield path
+        finally:
+            process.kill()
+
+
+@define
+class Child:
+    """A forked process: its id, and how it ends."""
+
+    pid: int
+    _lines: BufferedByteReceiveStream
+    _code: int | None = field(default=None, init=False)
+
+    async def ended(self) -> int:
+        """Return its exit code once it has ended; that of a signal is negative."""
+        if self._code is None:
+            self._code = int(await self._lines.receive_until(b"\n", 16))
+        return self._code
+
+
+@asynccontextmanager
+async def fork(template: Path, role: str, log: Path, /, **arguments: object) -> AsyncIterator[Child]:
+    """Have the template fork a child that becomes ``role``; when this context ends it is killed, and dead."""
+    stream: ByteStream = await anyio.connect_unix(template)
+    async with stream:
+        await stream.send(json.dumps({"role": role, "log": str(log), "arguments": arguments}).encode() + b"\n")
+        lines = BufferedByteReceiveStream(stream)
+        child = Child(int(await lines.receive_until(b"\n", 16)), lines)
+        try:
+            yield child
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stream.send_eof()
+                await child.ended()

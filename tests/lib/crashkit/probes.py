@@ -1,0 +1,96 @@
+"""Points at the edges of what a bridge does outside itself: journal, network, backend."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+from compute_bridge.ports.errors import NetworkError, UnavailableError
+from compute_bridge.ports.journal import JournalUnwritableError
+from crashkit.awaits import instrument
+from crashkit.points import POINTS
+
+#: Modules of which every await is a point, by their folder and the beginning of their names.
+AWAITED: Final = ("lease", "provider", "reconcile", "outbox", "bridge")
+_BACKEND: Final = ("offers", "provision", "find", "list_owned", "usage", "terminate", "extend", "watch_until_exit")
+
+
+def awaited_files() -> list[Path]:
+    """Return the files of the host that serve a lease."""
+    import compute_bridge
+
+    folder = Path(compute_bridge.__file__).parent / "host"
+    return sorted(path for path in folder.glob("*.py") if path.stem.startswith(AWAITED))
+
+
+def place() -> None:
+    """Place every probe; call it before anything of the host is imported."""
+    instrument([f"compute_bridge.host.{path.stem}" for path in awaited_files()])
+    _probe("compute_bridge.adapters.sqlite_journal", "SqliteJournal", "record", _record, _no_room)
+    for method in ("append", "put", "save_cursor"):
+        _probe("compute_bridge.adapters.sqlite_network", "SqliteNetwork", method, _network(method), NetworkError)
+    for method in _BACKEND:
+        _probe("crashkit.file_truth", "FileTruthBackend", method, lambda *_, name=method, **__: f"backend {name}", UnavailableError)
+    for function in ("_write_schema", "_publish"):
+        _probe_function("compute_bridge.adapters.sqlite_file", function)
+
+
+def _record(_journal: Any, *drafts: Any) -> str:
+    return f"record {'+'.join(draft.kind for draft in drafts)}"
+
+
+def _network(method: str) -> Callable[..., str]:
+    def name(_network: Any, *arguments: Any, **_: Any) -> str:
+        # A consumer's cursor names its stream second; a shuffle's stream names a pointer last.
+        stream = arguments[1] if method == "save_cursor" else arguments[0]
+        return f"{method} {'/'.join(stream.split('/')[:2])}"
+
+    return name
+
+
+def _no_room(message: str) -> JournalUnwritableError:
+    return JournalUnwritableError(message, reason="full")
+
+
+def _probe(
+    module: str, cls: str, method: str, name: Callable[..., str], fault: Callable[[str], Exception]
+) -> None:
+    owner = getattr(importlib.import_module(module), cls)
+    call = getattr(owner, method)
+
+    @wraps(call)
+    async def probed(*arguments: Any, **named: Any) -> Any:
+        point = name(*arguments, **named)
+        POINTS.hit(f"before {point}")
+        try:
+            if POINTS.fails(point):
+                raise fault(f"{point}: refused by the story")
+            result = await call(*arguments, **named)
+        except Exception:
+            POINTS.hit(f"after failed {point}")
+            raise
+        POINTS.hit(f"after {point}")
+        return result
+
+    setattr(owner, method, probed)
+
+
+def _probe_function(module: str, function: str) -> None:
+    owner = importlib.import_module(module)
+    call = getattr(owner, function)
+
+    @wraps(call)
+    def probed(path: Path, *arguments: Any) -> Any:
+        point = f"{function.strip('_')} {(arguments[0] if function == '_publish' else path).name.lstrip('.')[:14]}"
+        POINTS.hit(f"before {point}")
+        result = call(path, *arguments)
+        POINTS.hit(f"after {point}")
+        return result
+
+    setattr(owner, function, probed)
+
+
+def reached(points: Sequence[str]) -> set[str]:
+    """Return the awaits among ``points``, by their names."""
+    return {point.rpartition(" ")[2] for point in points if point.startswith(("before await ", "after await "))}

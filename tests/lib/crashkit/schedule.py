@@ -1,0 +1,190 @@
+"""One schedule: a story played against a bridge that dies where it is told to, and the verdict on what is left."""
+
+import json
+import logging
+import signal
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+
+import anyio
+from attrs import asdict, define, field, frozen
+
+from compute_bridge.adapters.direct_shuffle import DirectShuffle
+from compute_bridge.adapters.quote_verifier import DcapQuoteVerifier
+from compute_bridge.adapters.requester_store import FileRequesterStore
+from compute_bridge.adapters.sqlite_network import open_sqlite_network
+from compute_bridge.host.requester import Requester
+from compute_bridge.model import channels
+from crashkit import invariants
+from crashkit.clock import Birth, SharedClock
+from crashkit.file_truth import FileAccount
+from crashkit.fork import fork
+from crashkit.gather import gather, lease_states
+from crashkit.points import Kill, read_points
+from crashkit.scene import ACCOUNT, Ground, Scene
+from crashkit.stage import LOOK_S, Stage
+from crashkit.stories import STORIES, Story
+
+PATIENCE_S = 45
+MOST_LIVES = 12
+LAST_LINES = 30
+
+
+@frozen
+class Plan:
+    """What to play: a story and its deaths, at most one for each life of the bridge."""
+
+    story: str
+    kills: tuple[Kill, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """How it is called, and replayed."""
+        return "|".join([self.story, *(kill.id for kill in self.kills)])
+
+    @classmethod
+    def parse(cls, text: str) -> "Plan":
+        """Return the plan of which ``text`` is the id."""
+        story, *kills = text.split("|")
+        return cls(story, tuple(Kill.parse(kill) for kill in kills))
+
+
+@define
+class Verdict:
+    """What came of it. ``deaths`` are the points at which the bridge died, ``points`` what each life passed."""
+
+    plan: str
+    violations: list[str] = field(factory=list)
+    deaths: list[str] = field(factory=list)
+    points: list[list[str]] = field(factory=list)
+    outcomes: list[str] = field(factory=list)
+    took_s: float = 0
+
+
+class ScheduleError(Exception):
+    """The schedule itself failed: a life ended in a way that nobody asked for."""
+
+
+def run(*, plan: str, folder: str, ground: str, template: str) -> int:
+    """Play a plan in ``folder`` and write ``verdict.json`` there."""
+    logging.basicConfig(stream=sys.stderr, level="WARNING")
+    verdict = Verdict(plan)
+    schedule = Schedule(Plan.parse(plan), Path(folder), Ground(Path(ground)), Path(template), verdict)
+    try:
+        anyio.run(schedule.play)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the verdict
+        traceback.print_exc()
+        verdict.violations.append(f"the schedule failed: {_leaf(error)!r}")
+    (Path(folder) / "verdict.json").write_text(json.dumps(asdict(verdict)))
+    return 0
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@define
+class Schedule:
+    """The playing of one plan."""
+
+    plan: Plan
+    folder: Path
+    ground: Ground
+    template: Path
+    verdict: Verdict
+
+    async def play(self) -> None:
+        """Play it, wait until all is quiet, kill everything, and judge."""
+        story = STORIES[self.plan.story]
+        scene = Scene.set(self.folder / "scene", self.ground, story.settings, story.faults)
+        began = SharedClock(Birth.read(scene.birth))
+        async with open_sqlite_network(scene.network) as network:
+            stage = self._stage(scene, network, began)
+            for lever, value in story.levers.items():
+                stage.cloud.pull(lever, value)
+            await self._play(stage, story)
+            truth = await gather(scene, stage.requester.market, began)
+        self.verdict.outcomes = [log.outcome for log in truth.logs]
+        self.verdict.violations += [str(one) for one in invariants.check(truth)]
+        self.verdict.violations += [
+            f"outcome {one} is none of this story's" for one in self.verdict.outcomes if one not in story.outcomes
+        ]
+        self.verdict.took_s = round(began.monotonic_ms() / 1000 / Birth.read(scene.birth).speed, 2)
+
+    def _stage(self, scene: Scene, network, clock: SharedClock) -> Stage:
+        requester = Requester(
+            network=network,
+            shuffle=DirectShuffle(network),
+            handshake=scene.handshake,
+            verifier=DcapQuoteVerifier(),
+            policy=self.ground.policy,
+            account=ACCOUNT,
+            store=FileRequesterStore(scene.folder / "requester"),
+            clock=clock,
+        )
+        return Stage(scene, requester, FileAccount(scene.cloud, clock))
+
+    async def _play(self, stage: Stage, story: Story) -> None:
+        log = self.folder / "market.log"
+        async with fork(self.template, "market", log, folder=str(stage.scene.folder)) as market:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_bridge, stage)
+                tasks.start_soon(partial(self._must_live, market.ended, "the market", log))
+                with anyio.move_on_after(PATIENCE_S) as patience:
+                    await story.play(stage)
+                    await self._quiet(stage)
+                if patience.cancelled_caught:
+                    states = lease_states(stage.scene)
+                    self.verdict.violations.append(f"not quiet within {PATIENCE_S} s; leases: {states}")
+                tasks.cancel_scope.cancel()
+
+    async def _keep_bridge(self, stage: Stage) -> None:
+        for life in range(MOST_LIVES):
+            kill = next((kill for kill in self.plan.kills if kill.life == life), None)
+            await self._live(stage, life, kill)
+        raise ScheduleError(f"the bridge has died {MOST_LIVES} times")
+
+    async def _live(self, stage: Stage, life: int, kill: Kill | None) -> None:
+        log = self.folder / f"bridge-{life}.log"
+        arguments = {"folder": str(stage.scene.folder), "life": life, "kill": kill.id if kill else ""}
+        try:
+            async with fork(self.template, "bridge", log, **arguments) as bridge:
+                stage.bridge_pid, stage.life = bridge.pid, life
+                code = await bridge.ended()
+        finally:
+            passed, last = read_points(stage.scene.points(life))
+            self.verdict.points.append(passed)
+            if last:
+                self.verdict.deaths.append(f"{last}@{life}")
+        if not (code == -signal.SIGKILL and last) and not (code == 0 and stage.stopping):
+            raise ScheduleError(f"life {life} of the bridge ended by itself with {code}: {_tail(log)}")
+        stage.stopping = False
+
+    async def _must_live(self, ended, name: str, log: Path) -> None:
+        code = await ended()
+        raise ScheduleError(f"{name} ended with {code}: {_tail(log)}")
+
+    async def _quiet(self, stage: Stage) -> None:
+        while not await self._is_quiet(stage):
+            await anyio.sleep(LOOK_S)
+
+    async def _is_quiet(self, stage: Stage) -> bool:
+        network = stage.requester.network
+        grants = await network.tail(channels.GRANT_STREAM)
+        if grants < stage.asked or await network.tail(channels.SETTLEMENTS) < grants:
+            return False
+        states = lease_states(stage.scene)
+        if len(states) < grants or set(states.values()) != {"settled"}:
+            return False
+        # The bridge has read the last statement when its cursor is past it: then its own book is whole.
+        provider = (await stage.provider()).hex()
+        return await network.cursor(f"bridge/{provider}", channels.SETTLEMENTS) >= grants
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(lines[-LAST_LINES:])

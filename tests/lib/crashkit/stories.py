@@ -1,0 +1,132 @@
+"""What happens to leases, as a table: each story is played once unkilled, and again for every point that it passes."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+from attrs import field, frozen
+
+from crashkit.scene import Settings
+from crashkit.stage import Stage
+
+HOUR_MS = 3_600_000
+SHORT_MS = 60_000
+
+
+@frozen
+class Story:
+    """One story. ``outcomes`` are the outcomes that its usage logs may have, whoever dies.
+
+    ``faults`` are what the bridge's own journal and network refuse: by the end of a point's name, how often in a life.
+    """
+
+    play: Callable[[Stage], Awaitable[None]]
+    outcomes: frozenset[str] = frozenset({"served"})
+    settings: Settings = Settings()
+    levers: dict[str, str] = field(factory=dict)
+    faults: dict[str, int] = field(factory=dict)
+
+
+async def _released(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.release(handle)
+
+
+async def _deadline(stage: Stage) -> None:
+    handle = await stage.submit(SHORT_MS)
+    await stage.receipt(handle)
+
+
+async def _extended(stage: Stage) -> None:
+    handle = await stage.submit(2 * SHORT_MS)
+    await stage.receipt(handle)
+    await stage.extend(handle, SHORT_MS)
+
+
+async def _unserved(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+
+
+async def _mismatch(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.post_other_body(handle)
+    await stage.settled(handle)
+
+
+async def _no_show(stage: Stage) -> None:
+    await stage.settled(await stage.submit(HOUR_MS))
+
+
+async def _lost(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    stage.crash_machines()
+
+
+async def _squatted(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.squat(handle)
+    await stage.receipt(handle)
+    await stage.release(handle)
+
+
+async def _silent(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    stage.cloud.ailment = "timeout"
+    await stage.release(handle)
+    await anyio.sleep(0.1)  # for the silence to be met
+    stage.cloud.ailment = ""
+
+
+async def _pair(stage: Stage) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_released, stage)
+        tasks.start_soon(_deadline, stage)
+
+
+async def _drained(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.stop_bridge()
+    await stage.release(handle)
+
+
+STORIES: dict[str, Story] = {
+    "released": Story(_released, settings=Settings(meter_every_s=15)),
+    "deadline": Story(_deadline),
+    "failover": Story(_released, levers={"exhausted": "small"}),
+    "exhausted": Story(_unserved, frozenset({"failed"}), levers={"exhausted": "small wide sealed gpu"}),
+    "mismatch": Story(_mismatch, frozenset({"refused"})),
+    "no-show": Story(_no_show, frozenset({"no-show"}), Settings(envelope_wait_s=1)),
+    "lost": Story(_lost),
+    "extended": Story(_extended),
+    "squatted": Story(_squatted),
+    "silent": Story(_silent),
+    "lost-answer": Story(_released, settings=Settings(window_ms=2_000), levers={"loses": "yes"}),
+    "pair": Story(_pair),
+    "drained": Story(_drained),
+    "faults": Story(
+        _released,
+        settings=Settings(meter_every_s=15),
+        faults={
+            "append shuffle/replies": 1,
+            "append logs": 1,
+            "append claims": 1,
+            "save_cursor grant-stream": 1,
+            "record granted": 1,
+            "record opened": 1,
+            "record delivered": 1,
+            "record metered": 1,
+            "record released": 1,
+            "record ending": 1,
+            "record ended": 1,
+            "record settled": 1,
+        },
+    ),
+}
+"""Every story by its name."""
+
+__all__ = ["STORIES", "Story", "partial"]
