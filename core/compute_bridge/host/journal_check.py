@@ -67,7 +67,7 @@ class Loss:
         if self.grants:
             named = ", ".join(short(grant) for grant in self.grants[:_NAMED])
             more = ", ..." if len(self.grants) > _NAMED else ""
-            found.append(f"{len(self.grants)} grants of ours that no lease is of ({named}{more})")
+            found.append(f"{len(self.grants)} of our grants, which no lease is of ({named}{more})")
         found += [
             f"the usage log {short(log.hash)} of lease {short(log.value.grant_id)}, which is still open here"
             for log in self.logs
