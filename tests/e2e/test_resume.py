@@ -13,8 +13,10 @@ from compute_bridge.host.epoch import SupersededError, raise_epoch
 from compute_bridge.host.lease_state import Ended, LeaseState, Resumed, read_facts
 from compute_bridge.host.log_checks import await_log, find_log
 from compute_bridge.host.requester import NoLeaseError
+from compute_bridge.host.status import status
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
+from compute_bridge.model.ids import PublicKey
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.model.usage import Outcome
@@ -61,7 +63,7 @@ class Jumpy(Coalition):
 
 
 @pytest.fixture
-async def coalition(tmp_path) -> Jumpy:
+async def coalition(tmp_path) -> Coalition:
     return await found(tmp_path, MemoryCloud(), made=Jumpy)
 
 
@@ -206,7 +208,7 @@ async def is_closed(bridge):
 async def test_a_jump_of_the_wall_clock_neither_ends_nor_lengthens_a_running_lease(coalition, jump_ms) -> None:
     async with coalition.market(), coalition.bridge("one"):
         requester, _, grant = await lease(coalition, 100_000)
-        coalition.jumpy.offset_ms = jump_ms
+        coalition.bridge_clock.offset_ms = jump_ms
         log = (await await_log(requester.market, grant)).value
     (machine,) = coalition.cloud.account.machines.values()
 
@@ -219,7 +221,7 @@ async def test_a_jump_across_a_restart_neither_ends_nor_lengthens_a_lease(coalit
     async with coalition.market():
         async with coalition.bridge("one"):
             requester, _, grant = await lease(coalition, 200_000)
-        coalition.jumpy.offset_ms = jump_ms
+        coalition.bridge_clock.offset_ms = jump_ms
         async with coalition.bridge("one"):
             log = (await await_log(requester.market, grant)).value
     (machine,) = coalition.cloud.account.machines.values()
@@ -293,12 +295,12 @@ class DeafNetwork(MemoryNetwork):
 
 async def test_a_bridge_whose_identity_was_taken_over_makes_no_machine(coalition) -> None:
     async with coalition.market(), anyio.create_task_group() as tasks:
-        deaf, stops = evolve(coalition, network=DeafNetwork(coalition.network)), []
+        deaf, stops = evolve(coalition, network=DeafNetwork(coalition.network)), list[StopsAfter]()
         async with deaf.bridge("one", wrap=stopping(stops, "opened")) as old:
             tasks.start_soon(lease_in_vain, coalition)
             await stops[0].reached.wait()
             identity = old.parts.identity
-            await raise_epoch(coalition.network, identity.domain, identity.root, bytes(32))
+            await raise_epoch(coalition.network, identity.domain, identity.root, PublicKey(bytes(32)))
             stops[0].go.set()
             await coalition.clock.sleep_ms(20_000)
             (open_lease,) = old.provider.leases.values()
@@ -323,6 +325,12 @@ async def test_a_start_on_a_full_disk_ends_what_runs_and_takes_nothing_on(coalit
             await requester.control(handle, ControlAction.RELEASE)
             await wait(coalition, partial(are_gone, coalition.cloud))
 
+            told = await status(again)
+            assert (False, "full", 0) == (
+                told["journal"]["is_writable"],
+                told["journal"]["reason"],
+                again.publisher.card.value.max_leases,
+            )
             assert again.parts.current.nonce == bridge.parts.current.nonce
             assert again.epoch.number == bridge.epoch.number + 1
         async with coalition.bridge("one"):

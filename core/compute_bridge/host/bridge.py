@@ -27,7 +27,7 @@ from compute_bridge.model.quote import Evidence
 from compute_bridge.model.reason import Reason
 from compute_bridge.ports.attestation import QuoteSource
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import BootError, NetworkError, RecordError
+from compute_bridge.ports.errors import BootError, JournalError, NetworkError, RecordError
 from compute_bridge.ports.journal import Journal
 from compute_bridge.ports.shuffle import Shuffle
 from compute_bridge.ports.strategy import MarketView, RateQuestion, Settlement
@@ -213,10 +213,11 @@ class Bridge:
         while True:
             await self.parts.clock.sleep_ms(1000 * self.parts.boot.bridge.refresh_s)
             try:
+                await self.parts.journal.probe()
                 await self.look()
                 if self.findings and self.findings.silent:
                     await self.reconcile()
-            except (PluginResultError, NetworkError) as error:
+            except (PluginResultError, NetworkError, JournalError) as error:
                 logger.error("the last offers and rates stand: %s", error)  # noqa: TRY400 - the message says it all
             _given(self.publisher).changed()
 
@@ -250,10 +251,12 @@ class Bridge:
     def _holding(self) -> Holding:
         parts = self.parts
         draining = self.provider is not None and self.provider.draining
+        # What cannot be journalled is not sold: a grant that stands nowhere would be lost with this process.
+        sells = parts.journal.health.is_writable and not draining
         return Holding(
             capabilities=parts.fleet.capabilities(),
             bands=parts.boot.bands,
-            max_leases=0 if draining else parts.boot.bridge.max_leases,
+            max_leases=parts.boot.bridge.max_leases if sells else 0,
             rates=parts.rates.rates.table,
         )
 

@@ -52,11 +52,13 @@ async def status(bridge: Bridge) -> dict[str, Any]:
         "tick": parts.market.now,
         "development_attestation": parts.quotes.development,
         "draining": bool(provider and provider.draining),
+        "journal": attrs.asdict(parts.journal.health),
         "card": _card(bridge),
         "leases": {
             "open": len(leases),
             "by_state": dict(Counter(str(one.facts.state) for one in leases)),
             "ended": provider.served if provider else 0,
+            "logs_waiting": provider.tools.outbox.depth if provider else 0,
             "refused": {reason.value: count for reason, count in provider.refused.items()} if provider else {},
         },
         "fleet": _fleet(bridge),
@@ -86,10 +88,6 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
         "backends": {backend.name: offers[backend.name] for backend in parts.fleet.backends},
         "dead_mans_switch": dict(parts.fleet.switches),
         "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
-        "quarantined": [
-            {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
-            for one in parts.fleet.costs.quarantined
-        ],
         "quarantined": [
             {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
             for one in parts.fleet.costs.quarantined
