@@ -1,3 +1,5 @@
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,6 +142,14 @@ def test_explain_gives_every_offer_the_reason_of_a_scan(offers, asked, preferenc
     expected |= {(one.backend, one.id): Reason.ROUTED for one in able[:1]}
 
     assert expected == verdicts
+
+
+@given(OFFERS, QUESTIONS)
+@settings(max_examples=100, deadline=None)
+def test_those_that_cannot_serve_are_counted_as_a_scan_counts_them(offers, asked):
+    reasons = [(one.backend, reason) for one in offers if (reason := why_not(one, asked)) is not None]
+
+    assert Counter(reasons) == filled(*offers).unable(asked)
 
 
 def test_an_address_takes_its_place_in_the_order():

@@ -783,3 +783,39 @@ async def test_grants_placed_at_once_do_not_disturb_each_other():
             tasks.start_soon(place, at)
 
     assert 10 == len({one.instance.token for one in placed})
+
+
+# --- why the others lost --------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_route_tells_why_each_other_offer_lost():
+    free = offer("free", "rack", cost=CostBasis("EUR", UnitNanos(), UtcMs(NOW), "test"))
+    there = offer("there", "rack", region=Region("moon"))
+    rack = Scripted("rack", (offer("cheap", micros=100), offer("fair", micros=200), free, there))
+    dear = Scripted("cloud", (offer("dear", "cloud", micros=1001), offer("small", "cloud", resources=Resources(1, 1))))
+    placement = await Rig(rack, dear).place()
+
+    assert [
+        ("dear", Reason.ABOVE_CLEARED_RATE),
+        ("fair", Reason.OUTBID),
+        ("free", Reason.COST_ZERO),
+        ("", Reason.SHAPE),
+        ("", Reason.REGION),
+    ] == reasons(placement.passed_over)
+
+
+@pytest.mark.anyio
+async def test_a_catalogue_of_losers_is_told_in_a_few_lines():
+    many = tuple(offer(f"o{at:03}", micros=100 + at) for at in range(300))
+    placement = await Rig(Scripted("rack", many)).place()
+
+    assert 8 == len(placement.passed_over)
+
+
+@pytest.mark.anyio
+async def test_a_grant_that_only_offers_in_quarantine_could_serve_is_refused_for_what_ails_them():
+    free = offer("free", cost=CostBasis("EUR", UnitNanos(), UtcMs(NOW), "test"))
+    error = await Rig(Scripted("rack", (free,))).refused()
+
+    assert (Reason.COST_ZERO, [("free", Reason.COST_ZERO)]) == (error.reason, reasons(error.passed_over))

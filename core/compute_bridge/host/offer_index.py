@@ -7,7 +7,7 @@ the winner and for every further candidate after a failed provision.
 """
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain
@@ -231,6 +231,18 @@ class OfferIndex:
             if (reason := why_not(offer, question)) is not None
         ]
         return (*able, *sorted(unable, key=lambda one: (one.reason, self._orders[one.backend], one.offer_id)))
+
+    def unable(self, question: RouteQuestion) -> Counter[tuple[BackendName, Reason]]:
+        """Return how many offers of each backend cannot serve, by reason; a lane elsewhere is asked once."""
+        counts: Counter[tuple[BackendName, Reason]] = Counter()
+        here = (question.region, question.posture)
+        for lane in chain.from_iterable(by_key.values() for by_key in self._lanes.values()):
+            one = lane.offers[0]
+            asked = lane.offers if (one.region, one.posture) == here else (one,)
+            for offer in asked:
+                if (reason := why_not(offer, question)) is not None:
+                    counts[offer.backend, reason] += 1 if asked is lane.offers else len(lane.offers)
+        return counts
 
     def _serving(self, question: RouteQuestion, without: Collection[BackendName]) -> list[_Lane]:
         needs = question.needs

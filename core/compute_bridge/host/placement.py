@@ -28,31 +28,41 @@ class RouteStep:
 
 @frozen
 class Placement:
-    """A grant placed: the machine, the order it was made by, and every step on the way."""
+    """A grant placed: the machine, the order it was made by, every step on the way, and who was passed over."""
 
     instance: Instance
     order: Order
     steps: tuple[RouteStep, ...]
+    passed_over: tuple[RouteStep, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The steps for people, in order."""
-        return tuple(step.line for step in self.steps)
+        """The steps for people, in order, and then the others."""
+        return tuple(step.line for step in (*self.steps, *self.passed_over))
 
 
 class PlacementError(ComputeBridgeError):
     """No offer took the grant and nothing is left behind; refuse it with ``reason``.
 
-    ``attempts`` counts the orders that were made and failed.
+    ``attempts`` counts the orders that were made and failed; ``passed_over`` are verdicts on the other offers.
     """
 
-    def __init__(self, message: str, *, reason: Reason, steps: Sequence[RouteStep], attempts: int) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason,
+        steps: Sequence[RouteStep],
+        attempts: int,
+        passed_over: Sequence[RouteStep] = (),
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.steps = tuple(steps)
+        self.passed_over = tuple(passed_over)
         self.attempts = attempts
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The steps for people, in order."""
-        return tuple(step.line for step in self.steps)
+        """The steps for people, in order, and then the others."""
+        return tuple(step.line for step in (*self.steps, *self.passed_over))

@@ -15,6 +15,7 @@ from compute_bridge.host.placement import Placement as Placement
 from compute_bridge.host.placement import PlacementError as PlacementError
 from compute_bridge.host.placement import RouteStep as RouteStep
 from compute_bridge.host.plugin_call import PluginResultError, policy_call, reason_of
+from compute_bridge.host.verdicts import passed_over, quarantined
 from compute_bridge.model.boot import BelowCost
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import BackendName, OfferId
@@ -208,6 +209,9 @@ class _Route:
         if bench := self.router.fleet.bench_of(offer):
             self._step(offer, Reason.BENCHED, f"{bench.scope} since this route began: {bench.detail}")
             return None
+        if held := self.router.fleet.costs.stale(offer):
+            self._step(offer, held.reason, f"since this route began: {held.detail}")
+            return None
         order = self.order_for(offer, self.number)
         if order.offer != offer:
             raise ValueError(f"the order for offer {offer.id} is for offer {order.offer.id}")
@@ -226,7 +230,8 @@ class _Route:
             return None
         router.fleet.absolve(offer)
         self._step(offer, Reason.ROUTED, self._price(offer))
-        return Placement(instance, order, tuple(self.steps))
+        dear = tuple(step for step in self._passed_over.values() if step not in self.steps)
+        return Placement(instance, order, tuple(self.steps), (*dear, *self._others()))
 
     async def _give_up(self, order: Order, error: BackendError | PluginResultError) -> None:
         reason = reason_of(error)
@@ -259,6 +264,8 @@ class _Route:
             return self._error("every offer that could serve costs more than was cleared", Reason.ABOVE_CLEARED_RATE)
         if benches:
             return self._error("every offer that could serve is benched", Reason.BENCHED)
+        if held := next(quarantined(self.router.fleet, self.question), None):
+            return self._error("every offer that could serve is in quarantine for its cost", held.reason)
         return self._error("no backend has an offer that can serve", Reason.NO_OFFER)
 
     def _benches(self) -> list[Bench]:
@@ -269,7 +276,17 @@ class _Route:
         return list(dict.fromkeys(bench for bench in benches if bench is not None))
 
     def _error(self, message: str, reason: Reason) -> PlacementError:
-        return PlacementError(message, reason=reason, steps=self.steps, attempts=self.attempts)
+        others = self._others()
+        return PlacementError(message, reason=reason, steps=self.steps, attempts=self.attempts, passed_over=others)
+
+    def _others(self) -> tuple[RouteStep, ...]:
+        try:
+            preference = self.router.preference
+        except PluginResultError:
+            # It is told already; the verdicts do not hang on its order.
+            preference = Preference.BOOT_ORDER
+        told = self._tried | {(step.backend, OfferId(step.offer_id)) for step in self.steps}
+        return passed_over(self.router.fleet, self.question, preference, told=told, is_affordable=self._is_affordable)
 
     def _step(self, offer: Offer, reason: Reason, detail: str) -> None:
         step = RouteStep(offer.backend, offer.id, reason, detail)
