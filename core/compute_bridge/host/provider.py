@@ -16,6 +16,7 @@ from compute_bridge.host.admission import (
 )
 from compute_bridge.host.identity import BootSecrets
 from compute_bridge.host.lease import Lease, LeaseRefusedError
+from compute_bridge.host.lease_life import LIFE
 from compute_bridge.host.lease_state import (
     HOLDING_STATES,
     OPEN_STATES,
@@ -144,7 +145,7 @@ class Provider:
                 self._closed.add(grant)
                 continue
             self.leases[grant] = self._reopen(await read_facts(self.tools.journal, grant))
-            logger.info("lease %s resumed at %s", short(grant), row.state)
+            logger.info("lease %s resumed at %s: %s", short(grant), row.state, LIFE[LeaseState(row.state)].at_start)
         await self._tell_resumed()
         for lease in self.leases.values():
             tasks.start_soon(self._keep, lease)

@@ -53,7 +53,9 @@ class Ledger(Settlement):
     async def settle(self, claim: Claim) -> SettlementResult:
         """Book the claim, then publish it; a claim that was booked but not published is published now."""
         entry = await self._run(lambda: self._book.claim(claim, at_ms=self._context.clock.utc_ms()))
-        if not entry.published:
+        if entry.published:
+            logger.info("%s: %s, nothing changes", name_of(claim.key), Reason.ALREADY_SETTLED)
+        else:
             await self._context.publish(claim)
             await self._run(lambda: self._book.mark_published(claim.key))
         if entry.result is not None:

@@ -77,6 +77,7 @@ class Settling:
     async def _answer_again(self, award: Awarded, log: Signed[ComputeLog]) -> None:
         """Say of a log that comes second that the first one counts, unless it is the same."""
         if log.hash == award.log_hash:
+            logger.info("grant %s: %s by this very log", award.grant.id.hex()[:12], Reason.ALREADY_SETTLED)
             return
         reason = Reason.ALREADY_SETTLED if award.log_hash == NO_LOG else Reason.LOG_DISPUTED
         logger.warning("grant %s: %s by a second log", award.grant.id.hex()[:12], reason)
