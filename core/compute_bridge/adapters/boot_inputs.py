@@ -1,5 +1,6 @@
 """What a boot file points to: the handshake page, the root key's seed, and the bridge's own folder."""
 
+import re
 from pathlib import Path
 
 from compute_bridge.model.coalition import Handshake
@@ -10,15 +11,20 @@ from compute_bridge.wire.signing import fingerprint
 
 SEED_BYTES = 32
 
+# What create_file names a file before it is whole, and what SQLite puts beside it.
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.new(-wal|-shm|-journal)?")
+
 
 def prepare_folder(folder: Path) -> bool:
-    """Make ``folder`` for the operator's eyes only where it is missing; return whether it is empty.
+    """Make ``folder`` for the operator's eyes only where it is missing; return whether nothing was ever kept in it.
+
+    The draft of a file that a killed start had not finished is nothing yet.
 
     :raises BootError: if it cannot be made or read.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return not any(folder.iterdir())
+        return all(_DRAFT.fullmatch(path.name) for path in folder.iterdir())
     except OSError as error:
         raise BootError(f"bridge.state_dir {folder}: {error.strerror}; name a folder that can be written") from error
 

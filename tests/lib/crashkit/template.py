@@ -6,6 +6,7 @@ and its wait status once it has ended. A child lives no longer than the connecti
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -19,24 +20,49 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 
 
+LATE = (
+    "anyio._backends._asyncio",
+    "compute_bridge.adapters.direct_shuffle",
+    "compute_bridge.adapters.quote_verifier",
+    "compute_bridge.adapters.software_quotes",
+    "compute_bridge.adapters.sqlite_network",
+    "compute_bridge_ledger.hooks",
+    "compute_bridge_market.hooks",
+    "compute_bridge_rates.hooks",
+    "compute_bridge_routing.hooks",
+    "crashkit.schedule",
+    "dcap_qvl",
+)
+"""What the roles import only when they need it, so that each fork need not."""
+
+
 def main(path: str, installed: str) -> None:
     """Serve forks at the socket ``path``, with the plugins in the folder ``installed``, until stdin closes."""
     sys.path.insert(0, installed)
+    # The probes first: what has been imported cannot be instrumented any more.
     from crashkit import probes
 
     probes.place()
     from crashkit.lives import ROLES
 
-    _import_lazy()
+    for module in LATE:
+        importlib.import_module(module)
+    _make_hooks()
     gc.collect()
     gc.freeze()
     _Template(path, ROLES).serve()
 
 
-def _import_lazy() -> None:
-    """Import what the roles import late, so that each fork need not."""
-    import dcap_qvl  # noqa: F401
+def _make_hooks() -> None:
+    """Have the codec make what it makes at the first record of each kind."""
+    from compute_bridge.host.lease_state import BODIES
+    from compute_bridge.wire import codec
+    from compute_bridge.wire.records import RECORDS
 
+    for cls in (*(kind.cls for kind in RECORDS), *BODIES.values()):
+        codec._converter(False).get_unstructure_hook(cls)
+        for fill in (False, True):
+            codec._converter(fill).get_structure_hook(cls)
 
 
 class _Template:
@@ -92,6 +118,7 @@ class _Template:
     def _become(self, wanted: dict[str, Any]) -> None:
         status = 1
         try:
+            gc.disable()  # a life is short, and a collection would touch every page that it shares
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self._pid:
                 os._exit(1)
