@@ -2,6 +2,8 @@
 
 import base64
 import logging
+from contextlib import aclosing
+from functools import partial
 from secrets import token_bytes
 
 import anyio
@@ -9,12 +11,13 @@ import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from compute_bridge.adapters.memory_network import MemoryNetwork
 from compute_bridge.host.admission import Load, NotAdmittedError, check_commitment
 from compute_bridge.host.envelopes import seal_envelope
 from compute_bridge.host.lease_state import ProvisionIntended
 from compute_bridge.host.log_checks import await_log
 from compute_bridge.host.receipts import receipt_context
-from compute_bridge.host.requester_state import load_request, open_reply
+from compute_bridge.host.requester_state import NotYetError, load_request, open_reply
 from compute_bridge.host.requester_status import latest_grant
 from compute_bridge.host.requester_submit import OneTimeKeys, RequestTerms, make_body, make_request, seal_submission
 from compute_bridge.model import channels
@@ -139,6 +142,52 @@ async def test_a_release_before_the_machine_runs_ends_it_as_soon_as_it_does(open
         tasks.cancel_scope.cancel()
 
         assert Reason.RELEASED == log.reason
+
+
+class LateGrants(MemoryNetwork):
+    """A client that is told of grants only when it is let."""
+
+    def __init__(self, network) -> None:
+        super().__init__()
+        vars(self).update(vars(network))
+        self.go = anyio.Event()
+
+    async def follow(self, stream, *, after=0):
+        if stream == channels.GRANT_STREAM:
+            await self.go.wait()
+        async with aclosing(super().follow(stream, after=after)) as entries:
+            async for entry in entries:
+                yield entry
+
+
+async def test_a_release_that_is_read_before_its_grant_is_not_lost(open_coalition) -> None:
+    async with open_coalition() as coalition, anyio.create_task_group() as tasks:
+        requester = coalition.requester()
+        late = evolve(coalition, network=LateGrants(coalition.network))
+        async with late.bridge("one") as bridge:
+            handle = await requester.submit(coalition.manifest(duration_ms=LONG), MAX_RATE, SSH_KEY, open_ms=LONG)
+            tasks.start_soon(requester.serve_until_receipt, handle)
+            grant = (await granted(coalition, requester, handle)).value
+            with anyio.fail_after(20):
+                await poll(coalition.clock, 500, partial(released, requester, handle))
+                await poll(coalition.clock, 500, partial(has_read_controls, bridge, coalition))
+            late.network.go.set()
+            log = await logged(requester, grant)
+        tasks.cancel_scope.cancel()
+
+        assert Reason.RELEASED == log.reason
+
+
+async def released(requester, handle):
+    try:
+        return await requester.control(handle, ControlAction.RELEASE)
+    except NotYetError:
+        return None
+
+
+async def has_read_controls(bridge, coalition):
+    consumer = f"bridge/{bridge.parts.identity.provider.hex()}"
+    return await coalition.network.cursor(consumer, channels.CONTROL_VERDICTS) or None
 
 
 # --- a race of the market with our own book ---------------------------------------------------------------

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_MOST_GAPS = 8
+
 
 def market_domain(handshake: Handshake) -> Domain:
     """Return the domain of a coalition's Compute module.
@@ -186,6 +188,25 @@ class Market:
     def control_verdicts(self, after: int) -> AsyncGenerator[tuple[int, Signed[ControlVerdict]], None]:
         """Yield (sequence, verdict) of every answer to a lease control after ``after``, for ever."""
         return self._follow(channels.CONTROL_VERDICTS, ControlVerdict, after)
+
+    async def controls_of(self, grant: GrantId) -> tuple[Signed[ControlVerdict], ...]:
+        """Return the module's answers to the lease controls of a grant, in their order.
+
+        Numbers that a stranger has taken leave gaps; a few in a row are looked over.
+        """
+        found, sequence, missed = [], 0, 0
+        while missed < _MOST_GAPS:
+            sequence += 1
+            entry = await self.network.find(channels.CONTROL_VERDICTS, grant + channels.number(sequence))
+            missed = 0 if entry else missed + 1
+            try:
+                verdict = self._open(entry.record, ControlVerdict) if entry else None
+            except RecordError as error:
+                self._drop(channels.CONTROL_VERDICTS, error)
+                continue
+            if verdict is not None and verdict.value.grant_id == grant:
+                found.append(verdict)
+        return tuple(found)
 
     async def statement(self, grant: GrantId, sequence: int = 0) -> Signed[SettlementStatement]:
         """Return the settlement statement of a grant.

@@ -97,6 +97,7 @@ class Provider:
         lease = await self._admit(grant)
         self.leases[grant.value.id] = lease
         tasks.start_soon(self._keep, lease)
+        tasks.start_soon(self._catch_up, lease)
 
     async def _admit(self, grant: Signed[ComputeGrant]) -> Lease:
         while True:
@@ -205,6 +206,19 @@ class Provider:
         async for sequence, verdict in market.control_verdicts(after):
             await self._apply(verdict.value)
             await self._done(channels.CONTROL_VERDICTS, sequence)
+
+    async def _catch_up(self, lease: Lease) -> None:
+        """Apply what the module decided about a grant before it was taken on: its answer was nobody's then."""
+        while True:
+            try:
+                verdicts = await self.tools.market.controls_of(lease.id)
+            except NetworkError as error:
+                logger.warning("grant %s: earlier lease controls are not known: %s", short(lease.id), error)
+            else:
+                break
+            await self.tools.clock.sleep_ms(RETRY_MS)
+        for verdict in verdicts:
+            await self._apply(verdict.value)
 
     async def _apply(self, verdict: ControlVerdict) -> None:
         lease = self.leases.get(verdict.grant_id)
