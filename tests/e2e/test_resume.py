@@ -265,6 +265,21 @@ async def test_a_machine_that_its_cloud_has_forgotten_is_billed_until_it_was_las
     assert 5_000 <= ended.billable_ms < 60_000
 
 
+# --- an extension in silence ----------------------------------------------------------------------
+
+
+async def test_an_extension_that_the_backend_did_not_hear_is_told_again(coalition) -> None:
+    async with coalition.market(), coalition.bridge("one", provision_allowance_s=1):
+        requester, handle, grant = await lease(coalition, 60_000)
+        await coalition.cloud.go_down()
+        await requester.control(handle, ControlAction.EXTEND, extend_ms=Milliseconds(100_000))
+        await coalition.clock.sleep_ms(5_000)
+        await coalition.cloud.come_back()
+        log = (await await_log(requester.market, grant)).value
+
+    assert (Reason.DEADLINE, 160_000) == (log.reason, log.billable_ms)
+
+
 # --- order and fences -----------------------------------------------------------------------------
 
 

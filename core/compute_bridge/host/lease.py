@@ -279,7 +279,7 @@ class Lease:
         if verdict.action is ControlAction.RELEASE and self.facts.get(Released) is None:
             await self.book.remember(Released(verdict.sequence))
         if self.running is not None:
-            await self.running.apply(verdict)
+            self.running.apply(verdict)
 
     def conclude(self, reason: Reason) -> None:
         """Let the machine end, for ``reason``, as soon as it runs; a lease that is past it is left as it is."""

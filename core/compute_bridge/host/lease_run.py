@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -16,7 +17,13 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import Figure, Outcome, UsageMetrics, UsageSource
 from compute_bridge.ports.backend import Backend, ExitCause, InstanceExit, SupportsExtend
-from compute_bridge.ports.errors import BackendError, CredentialsError, ThrottledError, UnavailableError
+from compute_bridge.ports.errors import (
+    BackendError,
+    CredentialsError,
+    ThrottledError,
+    UnavailableError,
+    UnservableError,
+)
 from compute_bridge.ports.journal import JournalUnwritableError
 
 logger = logging.getLogger(__name__)
@@ -64,6 +71,7 @@ class RunningLease:
     _seen_ms: int = field(init=False)
     _reason: Reason | None = field(default=None, init=False)
     _over: anyio.Event = field(factory=anyio.Event, init=False)
+    _lengthened: anyio.Event = field(factory=anyio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._began_ms = self.tools.clock.monotonic_ms() - self.counted_ms
@@ -75,21 +83,19 @@ class RunningLease:
             tasks.start_soon(self._watch)
             tasks.start_soon(self._meter)
             tasks.start_soon(self._keep_deadline)
-            if self.is_extended:
-                # Whether the backend was told before a crash, nobody knows; telling it twice is telling it once.
-                tasks.start_soon(self._extend)
+            tasks.start_soon(self._keep_extended)
             await self._over.wait()
             tasks.cancel_scope.cancel()
         assert self._reason is not None  # noqa: S101 - set before the event
         return self._reason
 
-    async def apply(self, verdict: ControlVerdict) -> None:
+    def apply(self, verdict: ControlVerdict) -> None:
         """Take in a release, or an extension: the machine's own end moves where the backend can."""
         if verdict.action is ControlAction.RELEASE:
             self.conclude(Reason.RELEASED)
         elif verdict.duration_ms > self.duration_ms:
-            self.duration_ms = verdict.duration_ms
-            await self._extend()
+            self.duration_ms, self.is_extended = verdict.duration_ms, True
+            self._lengthened.set()
 
     def conclude(self, reason: Reason) -> None:
         """Let the lease end now; the first reason counts."""
@@ -174,17 +180,25 @@ class RunningLease:
         self._seen_ms = max(self._seen_ms, self._elapsed())
         return metrics
 
-    async def _extend(self) -> None:
+    async def _keep_extended(self) -> None:
         backend = self._backend
-        if not isinstance(backend, SupportsExtend):
-            logger.warning("lease %s: backend %s cannot move an end", self._name, backend.name)
-            return
+        while True:
+            lengthened = self._lengthened = anyio.Event()
+            # Whether the backend was told before a crash, nobody knows; telling it twice is telling it once.
+            if self.is_extended and isinstance(backend, SupportsExtend):
+                await self._persist(partial(self._extend, backend))
+            elif self.is_extended:
+                logger.warning("lease %s: backend %s cannot move an end", self._name, backend.name)
+            await lengthened.wait()
+
+    async def _extend(self, backend: SupportsExtend) -> None:
         allowance = 1000 * self.tools.settings.provision_allowance_s
         ends_at = UtcMs(self.running.instance.started_at + self.duration_ms + allowance)
         try:
-            with backend_call(backend.name, "extend"):
+            with backend_call(self.running.backend, "extend"):
                 await backend.extend(self.running.instance.id, ends_at)
-        except BackendError as error:
+        except UnservableError as error:
+            # The watch tells how it ended.
             logger.warning("lease %s: its end was not moved: %s", self._name, error)
 
     # --- its end ------------------------------------------------------------------------------
