@@ -6,13 +6,14 @@ from typing import Any
 import attrs
 
 from compute_bridge.host.bridge import Bridge
+from compute_bridge.host.counterfactual import MOST_LINES, rates_told, read_ledger
 from compute_bridge.host.explain import explain
 from compute_bridge.host.sweep import answer_sweep, gauges
 from compute_bridge.ports.errors import ComputeBridgeError
 
 
 class UnknownQuestionError(ComputeBridgeError):
-    """The control socket knows no such question; ask ``status``, ``sweep`` or ``explain``."""
+    """The control socket knows no such question; ask ``status``, ``rates``, ``sweep`` or ``explain``."""
 
 
 async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
@@ -33,11 +34,14 @@ async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
                 parts.journal, prefix, domain=parts.identity.domain, module_key=parts.market.config.signing_key
             )
             return {"stories": [attrs.asdict(story) for story in stories]}
+        case {"ask": "rates", **more}:
+            return await _rates(bridge, more)
         case {"ask": "sweep", **more}:
             return await answer_sweep(bridge.reconciler, act=more.get("act") is True)
         case _:
             raise UnknownQuestionError(
-                "the control socket answers 'status', 'sweep', 'drain' with an 'undo', and 'explain' with an 'id'"
+                "the control socket answers 'status', 'rates', 'sweep', 'drain' with an 'undo', and 'explain' with"
+                " an 'id'"
             )
 
 
@@ -68,6 +72,25 @@ async def status(bridge: Bridge) -> dict[str, Any]:
     }
 
 
+async def _rates(bridge: Bridge, asked: dict[str, Any]) -> dict[str, Any]:
+    since_ms, limit = asked.get("since_ms", 0), asked.get("limit", 200)
+    if type(since_ms) is not int or type(limit) is not int or not 1 <= limit <= MOST_LINES:
+        raise UnknownQuestionError(f"'rates' takes 'since_ms', UTC, and a 'limit' of 1 to {MOST_LINES}, whole numbers")
+    ledger = await read_ledger(bridge.parts.journal, since_ms=since_ms, limit=limit)
+    return {
+        **rates_told(bridge.parts.rates),
+        "quarantined": _quarantined(bridge),
+        "ledger": [attrs.asdict(line) for line in ledger],
+    }
+
+
+def _quarantined(bridge: Bridge) -> list[dict[str, str]]:
+    return [
+        {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
+        for one in bridge.parts.fleet.costs.quarantined
+    ]
+
+
 def _card(bridge: Bridge) -> dict[str, Any]:
     publisher = bridge.publisher
     if publisher is None or publisher.card is None:
@@ -88,10 +111,7 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
         "backends": {backend.name: offers[backend.name] for backend in parts.fleet.backends},
         "dead_mans_switch": dict(parts.fleet.switches),
         "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
-        "quarantined": [
-            {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
-            for one in parts.fleet.costs.quarantined
-        ],
+        "quarantined": _quarantined(bridge),
         "rates_refused": [
             f"{'/'.join(one.row.key)}: {one.reason}: {one.detail}"
             for one in parts.rates.rates.refusals
