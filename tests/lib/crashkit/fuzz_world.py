@@ -28,9 +28,9 @@ from compute_bridge_market.book import Book
 from compute_bridge_market.config import LimitSettings
 from crashkit.coalition import SSH_KEY, Coalition, found
 from crashkit.gates import Gate, GatedBackend, GatedJournal, GatedNetwork, Line, Slowness
-from crashkit.witnesses import Witnesses
 from crashkit.truth import Truth
 from crashkit.virtual_loop import LoopClock, VirtualLoop, threads_in_line
+from crashkit.witnesses import Witnesses
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ CADENCE_MS = 10_000
 GRACE_TICKS = 60
 TICK_PATIENCE_S = 60
 SETTLE_MS = 60_000
-LONGEST_SETTLE_MS = 12 * 3_600_000
+LONGEST_SETTLE_MS = 3 * 3_600_000
 HASTE_MS = 120_000
 """What may pass between the moment at which a machine should end and its end, where nothing is in the way."""
 KEY = b"the key of every account"
@@ -340,7 +340,6 @@ class FuzzWorld:
         self.config = evolve(self.config, clouds=len(self.clouds))
         await self.start_market()
         await self.start_bridge()
-
 
     async def settle(self) -> None:
         """Let time pass until every grant is over and what follows from it is booked."""

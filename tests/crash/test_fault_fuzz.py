@@ -1,0 +1,177 @@
+"""Whatever fails, in whatever order: once all is mended, nothing is lost, doubled or billed wrongly.
+
+Time is virtual and threads are waited for, so a sequence of steps that fails once fails always.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from compute_bridge.model.control import ControlAction
+from crashkit.fuzz_world import WorldRun
+from crashkit.invariants import check
+
+HOUR_MS = 3_600_000
+CLOUDS = st.integers(0, 1)
+BLOCKS = ["timeout", "throttled"]
+SCARCITIES = ["exhausted", "quota"]
+
+
+class FaultFuzz(RuleBasedStateMachine):
+    """One coalition whose parts fail and are mended; the invariants are asked once all is mended."""
+
+    attester: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="cb-fuzz-"))
+        self.run = WorldRun(self.folder, self.attester)
+        self.world = self.run.world
+
+    def teardown(self) -> None:
+        try:
+            self.run.do(self.world.mend_everything)
+            self.run.do(self.world.settle)
+            violations = [str(one) for one in check(self.run.do(self.world.truth))]
+            assert ([], []) == (violations, self.world.faults), violations or self.world.faults
+        finally:
+            self.run.close()
+            shutil.rmtree(self.folder)
+
+    # --- the requester's side -------------------------------------------------------------------
+
+    @rule(duration_s=st.integers(20, 900), comes=st.integers(0, 5), makes_key=st.booleans(), seconds=st.integers(0, 90))
+    def ask(self, duration_s: int, comes: int, makes_key: bool, seconds: int) -> None:
+        self.run.do(self.world.ask, 1000 * duration_s, comes=comes > 0, makes_key=makes_key)
+        self.run.do(self.world.pass_time, 1000 * seconds)
+
+    @rule(index=st.integers(0, 9))
+    def release(self, index: int) -> None:
+        self.run.do(self.world.control, index, ControlAction.RELEASE)
+
+    @rule(index=st.integers(0, 9), seconds=st.integers(1, 600))
+    def extend(self, index: int, seconds: int) -> None:
+        self.run.do(self.world.control, index, ControlAction.EXTEND, extend_ms=1000 * seconds)
+
+    @rule(seconds=st.one_of(st.integers(0, 120), st.integers(120, 2400)))
+    def wait(self, seconds: int) -> None:
+        self.run.do(self.world.pass_time, 1000 * seconds)
+
+    # --- the clouds -----------------------------------------------------------------------------
+
+    @rule(cloud=CLOUDS, code=st.sampled_from(BLOCKS))
+    def block_cloud(self, cloud: int, code: str) -> None:
+        self.world.clouds[cloud].account.ailment = code
+        self.world.clouds[cloud].account.stir()
+
+    @rule(cloud=CLOUDS, code=st.sampled_from(SCARCITIES))
+    def exhaust_cloud(self, cloud: int, code: str) -> None:
+        self.world.clouds[cloud].account.scarcity = code
+
+    @rule(cloud=CLOUDS)
+    def lose_answer(self, cloud: int) -> None:
+        self.world.clouds[cloud].account.loses_next_answer = True
+
+    @rule(cloud=CLOUDS, slow_s=st.integers(0, 90), stale_ms=st.integers(0, 4_900))
+    def list_badly(self, cloud: int, slow_s: int, stale_ms: int) -> None:
+        self.world.clouds[cloud].slowness.slow_ms = 1000 * slow_s
+        self.world.clouds[cloud].slowness.stale_ms = stale_ms
+
+    @rule(cloud=CLOUDS)
+    def mend_cloud(self, cloud: int) -> None:
+        self.world.clouds[cloud].mend()
+
+    @rule(cloud=CLOUDS, index=st.integers(0, 9))
+    def end_machine(self, cloud: int, index: int) -> None:
+        account = self.world.clouds[cloud].account
+        alive = [one.id for one in account.machines.values() if not one.is_gone]
+        if alive:
+            account.end(alive[index % len(alive)], "crashed")
+
+    # --- market and network ---------------------------------------------------------------------
+
+    @rule()
+    def stop_market(self) -> None:
+        self.run.do(self.world.stop_market)
+
+    @rule()
+    def start_market(self) -> None:
+        self.run.do(self.world.start_market)
+
+    @rule()
+    def cut_line(self) -> None:
+        self.world.line.cut()
+
+    @rule()
+    def mend_line(self) -> None:
+        self.world.line.mend()
+
+    @rule(loses=st.integers(0, 3), doubles=st.integers(0, 3))
+    def garble_line(self, loses: int, doubles: int) -> None:
+        self.world.line.loses, self.world.line.doubles = loses, doubles
+
+    # --- the bridge's own machine ---------------------------------------------------------------
+
+    @rule(hours=st.integers(-5, 5))
+    def jump_clock(self, hours: int) -> None:
+        self.world.bridge_clock.skew_ms += HOUR_MS * hours
+
+    @rule()
+    def fill_disk(self) -> None:
+        self.run.do(self.world.fill_disk)
+
+    @rule()
+    def empty_disk(self) -> None:
+        self.run.do(self.world.empty_disk)
+
+    @rule()
+    def kill(self) -> None:
+        self.run.do(self.world.kill_bridge)
+
+    @rule()
+    def start(self) -> None:
+        self.run.do(self.world.start_bridge)
+
+    @precondition(lambda self: self.world.gate is not None)
+    @rule(writes=st.integers(0, 40), is_after=st.booleans())
+    def kill_at_a_write(self, writes: int, is_after: bool) -> None:
+        self.world.gate.arm(writes, is_after=is_after)
+
+    @precondition(lambda self: self.world.bridge is not None)
+    @rule(stops=st.booleans())
+    def drain(self, stops: bool) -> None:
+        self.world.bridge.stop_selling(stop=stops)
+
+    @rule(margin_bps=st.integers(0, 9000), max_leases=st.integers(1, 4))
+    def change_config(self, margin_bps: int, max_leases: int) -> None:
+        self.run.do(self.world.kill_bridge)
+        self.world.config = evolve(self.world.config, margin_bps=margin_bps, max_leases=max_leases, clouds=2)
+        self.run.do(self.world.start_bridge)
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> type[FaultFuzz]:
+    FaultFuzz.attester = tmp_path_factory.mktemp("fuzz") / "attester"
+    return FaultFuzz
+
+
+@pytest.mark.timeout(90)
+def test_no_sequence_of_faults_loses_doubles_or_misbills_anything(machine: type[FaultFuzz]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=15,
+            deadline=None,
+            derandomize=True,
+            print_blob=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
