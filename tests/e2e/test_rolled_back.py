@@ -176,7 +176,7 @@ async def test_a_journal_from_before_a_usage_log_is_refused(open_coalition, tmp_
 async def test_an_accepted_loss_lets_the_lease_be_settled_with_its_one_log(open_coalition, tmp_path) -> None:
     async with open_coalition() as coalition:
         grant = await lose_a_log(coalition, tmp_path / "old")
-        (event,) = await accept(coalition, coalition.folder / "one")
+        event, *_ = await accept(coalition, coalition.folder / "one")
         await check(coalition, coalition.folder / "one")
         async with coalition.bridge("one") as again:
             with anyio.fail_after(20):

@@ -83,10 +83,14 @@ def events(db: sqlite3.Connection, wanted: Wanted, limit: int) -> tuple[JournalE
         f"SELECT * FROM chain WHERE {' AND '.join(clauses)} ORDER BY sequence LIMIT ?",  # noqa: S608 - our own words
         (*values, limit),
     )
-    return tuple(_event(row) for row in rows)
+    return tuple(read_row(row) for row in rows)
 
 
-def _event(row: Sequence[Any]) -> JournalEvent:
+def read_row(row: Sequence[Any]) -> JournalEvent:
+    """Return the event of a row of ``chain``.
+
+    :raises JournalError: if it is none.
+    """
     try:
         return JournalEvent(*row)
     except (TypeError, ValueError) as error:
@@ -128,7 +132,7 @@ def verify_page(db: sqlite3.Connection, after: int, previous: bytes, limit: int)
         (after, limit),
     ).fetchall()
     for *fields, stored, content in rows:
-        event = _event(fields)
+        event = read_row(fields)
         if event.sequence != after + 1:
             raise JournalError(f"journal event {after + 1}: is missing; {DAMAGED}")
         if event.previous != previous or event.hash != stored:

@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from attrs import field, frozen
@@ -99,6 +100,8 @@ def open_file(
             check_same_thread=False,
         )
         try:
+            # A damaged text is told by whoever reads it, not by Python with the text in its message.
+            connection.text_factory = partial(str, encoding="utf-8", errors="replace")
             check_format(connection, path, file_format, older=older)
             connection.execute("PRAGMA synchronous=FULL" if writes else "PRAGMA query_only=ON")
         except BaseException:

@@ -4,13 +4,12 @@ import logging
 import secrets as randomness
 
 from compute_bridge.host.identity import NONCE_BYTES, BootSecrets, Identity
+from compute_bridge.host.journal_events import BOOTED
 from compute_bridge.model.ids import PublicKey
 from compute_bridge.ports.errors import BootError
 from compute_bridge.ports.journal import EventDraft, Journal, JournalEvent, JournalUnwritableError
 
 logger = logging.getLogger(__name__)
-
-BOOTED = "booted"
 
 
 async def known_boots(journal: Journal, identity: Identity) -> dict[PublicKey, BootSecrets]:

@@ -5,6 +5,7 @@ import logging
 from attrs import frozen
 
 from compute_bridge.host.identity import BootSecrets, Identity
+from compute_bridge.host.journal_events import KIND_OF, LossAccepted, bridge_draft, read_event
 from compute_bridge.host.lease_state import (
     Ended,
     Ending,
@@ -21,28 +22,16 @@ from compute_bridge.model.ids import Fingerprint, GrantId, ProviderId, PublicKey
 from compute_bridge.model.usage import ComputeLog
 from compute_bridge.ports.errors import JournalError, RecordError
 from compute_bridge.ports.journal import EventDraft, Journal
-from compute_bridge.wire import codec
 from compute_bridge.wire.signing import Signed, open_signed
 
 logger = logging.getLogger(__name__)
 
 LOOK_BACK = 10_000
 """How many entries of the grant stream before our cursor are looked at: a boot must end."""
-LOSS_ACCEPTED = "loss-accepted"
-MAX_BODY = 1024 * 1024
+LOSS_ACCEPTED = KIND_OF[LossAccepted]
 _NAMED = 3
-
-
-@frozen
-class LossAccepted:
-    """What the market held of us and the journal lacked, as the operator accepted it by hand.
-
-    ``boots`` are signing keys, ``logs`` the hashes of usage logs.
-    """
-
-    boots: tuple[PublicKey, ...] = ()
-    grants: tuple[GrantId, ...] = ()
-    logs: tuple[Fingerprint, ...] = ()
+# A body that is longer than may be read could be written, and never be read again.
+_PER_EVENT = 500
 
 
 @frozen
@@ -75,9 +64,11 @@ class Loss:
         return tuple(found)
 
     @property
-    def accepted(self) -> LossAccepted:
-        """The event's body that acknowledges exactly this."""
-        return LossAccepted(self.boots, self.grants, tuple(log.hash for log in self.logs))
+    def accepted(self) -> tuple[LossAccepted, ...]:
+        """The bodies that acknowledge exactly this, one event each."""
+        first = LossAccepted(self.boots, (), tuple(log.hash for log in self.logs))
+        pages = range(0, len(self.grants), _PER_EVENT)
+        return (first, *(LossAccepted((), self.grants[start : start + _PER_EVENT]) for start in pages))
 
 
 async def require_current(
@@ -121,7 +112,7 @@ async def accept_loss(journal: Journal, loss: Loss) -> None:
 
     A lease whose log stands in the market has ended; with its log it goes on where it is settled.
     """
-    drafts = [EventDraft(LOSS_ACCEPTED, body=codec.encode(loss.accepted))]
+    drafts = [bridge_draft(body) for body in loss.accepted]
     for log in loss.logs:
         facts = await read_facts(journal, log.value.grant_id)
         drafts += _take_over(log, facts.state)
@@ -139,10 +130,11 @@ async def _accepted(journal: Journal) -> LossAccepted:
     while events := await journal.events(after=after, kind=LOSS_ACCEPTED):
         after = events[-1].sequence
         for event in events:
-            body = codec.decode(event.body, LossAccepted, max_bytes=MAX_BODY, fill=True)
-            boots += body.boots
-            grants += body.grants
-            logs += body.logs
+            body = read_event(event)
+            if isinstance(body, LossAccepted):
+                boots += body.boots
+                grants += body.grants
+                logs += body.logs
     return LossAccepted(tuple(boots), tuple(grants), tuple(logs))
 
 
@@ -170,7 +162,7 @@ async def _unknown_grants(
         if not page:
             break
         # Asked of the bytes first: most grants are others', and a signature costs more than a look.
-        ours = [one.record for one in page if one.sequence <= cursor and provider in one.record]
+        ours = [one.record for one in page if one.sequence <= cursor and one.record.find(provider) >= 0]
         found += [grant for raw in ours if (grant := _grant_of(market, raw, provider)) and grant not in known]
         after = page[-1].sequence
     return tuple(found)
@@ -202,7 +194,7 @@ async def _unknown_logs(
 
 def _own_log(market: Market, raw: bytes, keys: set[PublicKey]) -> Signed[ComputeLog] | None:
     for key in keys:
-        if key in raw:
+        if raw.find(key) >= 0:
             try:
                 return open_signed(raw, ComputeLog, market.domain, by=key)
             except RecordError:

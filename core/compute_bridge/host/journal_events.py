@@ -7,12 +7,12 @@ from attrs import frozen
 from compute_bridge.host.identity import NONCE_BYTES
 from compute_bridge.host.lease_state import BODIES, read_body
 from compute_bridge.model.errors import RecordError
-from compute_bridge.model.ids import BackendName, OfferId, ProviderId
+from compute_bridge.model.ids import BackendName, Fingerprint, GrantId, OfferId, ProviderId, PublicKey
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.errors import JournalError
-from compute_bridge.ports.journal import EventDraft, JournalEvent
+from compute_bridge.ports.journal import WRITABLE, EventDraft, JournalEvent, Outage
 from compute_bridge.wire import codec
 
 BOOTED = "booted"
@@ -122,12 +122,26 @@ class RateStands:
         return f"{self.region}/{self.posture}/{self.band}"
 
 
+@frozen
+class LossAccepted:
+    """What the market held of us and the journal lacked, as the operator accepted it by hand.
+
+    ``boots`` are signing keys, ``logs`` the hashes of usage logs.
+    """
+
+    boots: tuple[PublicKey, ...] = ()
+    grants: tuple[GrantId, ...] = ()
+    logs: tuple[Fingerprint, ...] = ()
+
+
 BRIDGE_BODIES: dict[str, type[Any]] = {
     "cost-accepted": CostsAccepted,
     "cost-quarantined": CostsQuarantined,
     "cost-released": CostsReleased,
     "rate-refused": RateRefused,
     "rate-stands": RateStands,
+    "loss-accepted": LossAccepted,
+    WRITABLE: Outage,
 }
 """The kinds of events that concern the whole bridge, apart from ``booted``, and their bodies."""
 KIND_OF = {cls: kind for kind, cls in BRIDGE_BODIES.items()}
