@@ -82,8 +82,7 @@ class RunningLease:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch)
             tasks.start_soon(self._meter)
-            tasks.start_soon(self._keep_deadline)
-            tasks.start_soon(self._keep_extended)
+            tasks.start_soon(self._keep_time)
             await self._over.wait()
             tasks.cancel_scope.cancel()
         assert self._reason is not None  # noqa: S101 - set before the event
@@ -138,9 +137,14 @@ class RunningLease:
             except (BackendError, JournalUnwritableError) as error:
                 logger.info("lease %s: no checkpoint of usage just now: %s", self._name, error)
 
-    async def _keep_deadline(self) -> None:
+    async def _keep_time(self) -> None:
         if self.is_resumed:
             await self._go_on_counting()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_extended)
+            await self._keep_deadline()
+
+    async def _keep_deadline(self) -> None:
         while (left := self.duration_ms - self._elapsed()) > 0:
             await self.tools.clock.sleep_ms(min(left, LONGEST_SLEEP_MS))
         self.conclude(Reason.DEADLINE)
@@ -192,8 +196,10 @@ class RunningLease:
             await lengthened.wait()
 
     async def _extend(self, backend: SupportsExtend) -> None:
-        allowance = 1000 * self.tools.settings.provision_allowance_s
-        ends_at = UtcMs(self.running.instance.started_at + self.duration_ms + allowance)
+        left = self.duration_ms - self._elapsed() + 1000 * self.tools.settings.provision_allowance_s
+        # From now by our own clock, by which the backend reads it: from the start by the backend's clock, a wrong clock
+        # of ours would end the machine, or never.
+        ends_at = UtcMs(self.tools.clock.utc_ms() + left)
         try:
             with backend_call(self.running.backend, "extend"):
                 await backend.extend(self.running.instance.id, ends_at)
