@@ -13,6 +13,7 @@ import pytest
 from compute_bridge.adapters.status_socket import SOCKET, serve_status
 from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.main import dispatch
+from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.envelopes import await_envelope, open_envelope
 from compute_bridge.host.explain import explain
 from compute_bridge.host.log_checks import await_log
@@ -89,7 +90,8 @@ async def late_machine(coalition, bridge, grant, attempt=7) -> Instance:
         offer = next(one for one in await backend.offers() if one.serves(grant.value.requirements))
         ends_at = UtcMs(coalition.clock.utc_ms() + 36_000_000)
         order = make_order(parts.identity, grant, body, offer=offer, attempt=attempt, ends_at=ends_at)
-        return await backend.provision(order)
+        made: Instance = await backend.provision(order)
+        return made
 
 
 async def gone(coalition, instance):
@@ -161,7 +163,7 @@ async def test_a_machine_whose_end_no_watch_saw_ends_its_lease_as_lost(tmp_path:
 
 
 @asynccontextmanager
-async def commanded(coalition: Coalition, **settings) -> AsyncIterator:
+async def commanded(coalition: Coalition, **settings) -> AsyncIterator[Bridge]:
     """Run a bridge with its control socket, in the folder that holds its boot file."""
     (coalition.folder / "bridge.toml").write_text(FILE)
     async with AsyncExitStack() as stack:

@@ -97,12 +97,14 @@ class LeveredBackend(MemoryBackend):
         if self.on_list is not None:
             await self.on_list()
         if self.tells is not None:
-            return self.tells()
+            told: tuple[Instance, ...] = self.tells()
+            return told
         return tuple(one for one in await super().list_owned() if one.id not in self.hidden)
 
     async def find(self, token: Token) -> Instance | None:
         if self.on_find is not None:
-            return await self.on_find(token)
+            found: Instance | None = await self.on_find(token)
+            return found
         return await super().find(token)
 
     async def terminate(self, instance: InstanceId) -> None:
@@ -122,9 +124,11 @@ class DeafNetwork(MemoryNetwork):
     """A network that finds nothing out while it is deaf."""
 
     is_deaf = False
+    asked = 0
 
     async def find(self, stream: str, record_id: bytes) -> Entry | None:
         if self.is_deaf:
+            self.asked += 1
             raise NetworkError("nobody answers")
         return await super().find(stream, record_id)
 
@@ -251,7 +255,8 @@ async def open_scene(folder: Path, *, ticked: bool = True, max_bytes: int | None
             await puppet.tick(3)
             tasks.start_soon(market.follow_almanac)
             await market.tick()
-        yield Scene(folder, journal, puppet, market, clock, network, *backends, identity)
+        rack, cloud = backends
+        yield Scene(folder, journal, puppet, market, clock, network, rack, cloud, identity)
         tasks.cancel_scope.cancel()
 
 
@@ -413,6 +418,16 @@ async def test_nothing_is_reaped_while_the_market_is_silent(scene: Scene) -> Non
 
     assert [Reason.NOT_REAPED_MARKET_SILENT] == reasons(silent)
     assert [Reason.REAPED] == reasons(heard)
+
+
+async def test_a_market_that_was_silent_is_asked_once_a_sweep(scene: Scene) -> None:
+    for _ in range(3):
+        await scene.stray()
+    scene.network.is_deaf = True
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert [Reason.NOT_REAPED_MARKET_SILENT] * 3 == reasons(findings)
+    assert 1 == scene.network.asked
 
 
 async def test_a_machine_for_a_grant_that_nobody_awarded_is_reaped(scene: Scene) -> None:
@@ -656,7 +671,6 @@ def no_such_thing() -> Any:
         (lambda: "machines", Reason.PLUGIN_RESULT),
         (lambda: [], Reason.PLUGIN_RESULT),
         (lambda: (1, 2), Reason.PLUGIN_RESULT),
-        (lambda: (None,) * 10 * MAX_MACHINES, Reason.PLUGIN_RESULT),
         (no_such_thing, Reason.BACKEND_FAULT),
     ],
 )
@@ -670,6 +684,27 @@ async def test_of_a_backend_that_tells_nonsense_nothing_is_believed(scene: Scene
 
     assert [(RACK, reason)] == [(one.backend, one.reason) for one in findings.silences]
     assert {machine.id} == scene.rack.running
+
+
+async def test_of_a_listing_longer_than_any_account_nothing_is_believed(scene: Scene) -> None:
+    machine = await scene.stray()
+    told = tuple(evolve(machine, id=InstanceId(f"m-{number}")) for number in range(MAX_MACHINES + 1))
+    scene.rack.tells = lambda: told
+    findings = await scene.boot().sweep(act=True)
+
+    assert (RACK,) == findings.silent
+
+
+async def test_a_sweep_over_thousands_of_strays_is_told_in_a_few_lines(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = await scene.stray()
+    told = tuple(evolve(machine, id=InstanceId(f"m-{number}")) for number in range(5000))
+    scene.rack.tells = lambda: told
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert {Reason.NOT_REAPED_UNCONFIRMED, Reason.REAPABLE, Reason.REAPED} >= set(reasons(findings))
+    assert len(caplog.records) < 150
 
 
 async def test_of_a_listing_with_one_id_twice_nothing_is_believed(scene: Scene) -> None:
@@ -787,8 +822,8 @@ async def test_a_listing_that_shows_the_machine_forgets_that_it_was_missing(scen
     _, machine = await scene.lease()
     scene.rack.on_find = nothing
     reconciler = scene.boot()
-    for hidden in ({machine.id}, set(), {machine.id}):
-        scene.rack.hidden = hidden
+    for is_hidden in (True, False, True):
+        scene.rack.hidden = {machine.id} if is_hidden else set()
         findings = await reconciler.sweep(act=True)
         await scene.clock.advance(1)
 
@@ -819,6 +854,35 @@ async def test_a_find_without_an_answer_loses_nothing(scene: Scene) -> None:
 
     assert [Reason.MISSING] == [one.reason for one in findings.missing]
     assert [] == scene.lost
+
+
+async def test_a_backend_that_does_not_find_is_asked_once_a_sweep(scene: Scene) -> None:
+    asked = []
+
+    async def silent(token: Token) -> Any:
+        asked.append(token)
+        raise UnavailableError("no answer")
+
+    for _ in range(3):
+        _, machine = await scene.lease()
+        scene.rack.account.end(machine.id, "crashed")
+    scene.rack.on_find = silent
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert [Reason.MISSING] * 3 == [one.reason for one in findings.missing]
+    assert 1 == len(asked)
+
+
+async def test_a_lease_whose_machine_is_gone_is_told_once(scene: Scene) -> None:
+    grant, machine = await scene.lease()
+    scene.rack.account.end(machine.id, "crashed")
+    reconciler = scene.boot()
+    for _ in range(4):
+        await reconciler.sweep(act=True)
+        await scene.clock.advance(60_000)
+
+    assert [grant.value.id] == scene.lost
+    assert 1 == reconciler.lost
 
 
 async def test_a_silent_backend_loses_no_lease(scene: Scene) -> None:

@@ -41,7 +41,10 @@ class GrantStanding:
 
 @define
 class GrantStandings:
-    """Asks the market how grants stand, by the hash of their record. ``answer_s`` is in real seconds."""
+    """Asks the market how grants stand, by the hash of their record. ``answer_s`` is in real seconds.
+
+    A market that was silent once is not asked again before :meth:`listen_again`: every question could wait as long.
+    """
 
     market: Market
     journal: Journal
@@ -51,6 +54,11 @@ class GrantStandings:
     _leases: set[GrantId] = field(factory=set, init=False)
     _journal_to: int = field(default=0, init=False)
     _market_to: int = field(default=0, init=False)
+    _silence: GrantStanding | None = field(default=None, init=False)
+
+    def listen_again(self) -> None:
+        """Ask the market again from here on, though it was silent."""
+        self._silence = None
 
     async def of(self, record: Fingerprint) -> GrantStanding:
         """Return how the grant with this record hash stands.
@@ -59,13 +67,19 @@ class GrantStandings:
         """
         if not self.market.now:
             return GrantStanding(Standing.SILENT, "no almanac tick has been seen")
+        if self._silence is not None:
+            return self._silence
         try:
             with anyio.fail_after(self.answer_s):
                 return await self._of(record)
         except TimeoutError:
-            return GrantStanding(Standing.SILENT, f"the market has no answer within {self.answer_s} s")
+            return self._silent(f"the market has no answer within {self.answer_s} s")
         except NetworkError as error:
-            return GrantStanding(Standing.SILENT, str(error))
+            return self._silent(str(error))
+
+    def _silent(self, detail: str) -> GrantStanding:
+        self._silence = GrantStanding(Standing.SILENT, detail)
+        return self._silence
 
     async def _of(self, record: Fingerprint) -> GrantStanding:
         grant = await self._find(record)

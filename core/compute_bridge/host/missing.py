@@ -40,6 +40,7 @@ class MissingMachines:
     answer_s: float
     count: int = field(default=0, init=False)
     _since: dict[GrantId, int] = field(factory=dict, init=False)
+    _told: set[GrantId] = field(factory=set, init=False)
 
     async def look(self, listing: Listing, leases: Iterable[OpenLease], now_ms: int) -> tuple[Missing, ...]:
         """Return what is missing in ``listing``; one listing that shows a machine forgets that it was missing.
@@ -48,7 +49,8 @@ class MissingMachines:
         was missing. It must be missing again in a listing that began later by more than the backend's window.
         """
         shown: set[Token] = {one.token for one in listing.machines}
-        found = []
+        found: list[Missing] = []
+        silence = ""
         for lease in leases:
             if lease.backend != listing.backend:
                 continue
@@ -56,35 +58,40 @@ class MissingMachines:
                 self._since.pop(lease.grant, None)
                 continue
             since_ms = self._since.setdefault(lease.grant, now_ms)
-            if (missing := await self._judge(lease, listing, since_ms)) is not None:
-                found.append(missing)
+            for_ms = max(0, listing.began_ms - since_ms)
+            if silence or for_ms <= listing.window_ms:
+                detail = silence or "not yet for longer than the backend may be behind"
+                found.append(Missing(lease, for_ms, Reason.MISSING, detail))
+                continue
+            try:
+                found += await self._confirmed(lease, for_ms)
+            except ComputeBridgeError as error:
+                # It is asked no more in this sweep: every question could wait as long.
+                silence = str(error)
+                found.append(Missing(lease, for_ms, Reason.MISSING, silence))
         return tuple(found)
 
     def forget_all_but(self, leases: Iterable[OpenLease]) -> None:
         """Forget leases that are no longer open."""
         grants = {lease.grant for lease in leases}
         self._since = {grant: since for grant, since in self._since.items() if grant in grants}
+        self._told &= grants
 
     def end(self, missing: Missing) -> None:
-        """Tell the lease, if it is beyond doubt that its machine is gone."""
-        if missing.reason is not Reason.LOST:
+        """Tell the lease, once, if it is beyond doubt that its machine is gone."""
+        if missing.reason is not Reason.LOST or missing.lease.grant in self._told:
             return
+        self._told.add(missing.lease.grant)
         name, lease = short(missing.lease.grant), missing.lease
         logger.error("lease %s: instance %s is gone from backend %s", name, lease.instance, lease.backend)
         self.count += 1
         self.tell(lease.grant)
 
-    async def _judge(self, lease: OpenLease, listing: Listing, since_ms: int) -> Missing | None:
-        """Return what follows, or None where ``find`` contradicts the listing."""
-        for_ms = max(0, listing.began_ms - since_ms)
-        if for_ms <= listing.window_ms:
-            return Missing(lease, for_ms, Reason.MISSING, "not yet missing for longer than the backend may be behind")
-        try:
-            machine = await find_machine(self.fleet.backend(lease.backend), lease.token, answer_s=self.answer_s)
-        except ComputeBridgeError as error:
-            return Missing(lease, for_ms, Reason.MISSING, str(error))
-        if machine is not None:
-            logger.warning("backend %s: instance %s is in no listing, but there", lease.backend, machine.id)
-            self._since.pop(lease.grant, None)
-            return None
-        return Missing(lease, for_ms, Reason.LOST, "in no listing twice, and not found under its token")
+    async def _confirmed(self, lease: OpenLease, for_ms: int) -> list[Missing]:
+        """Return the loss, or nothing where ``find`` contradicts the listing."""
+        machine = await find_machine(self.fleet.backend(lease.backend), lease.token, answer_s=self.answer_s)
+        if machine is None:
+            return [Missing(lease, for_ms, Reason.LOST, "in no listing twice, and not found under its token")]
+        logger.warning("backend %s: instance %s is in no listing, but there", lease.backend, machine.id)
+        self._since.pop(lease.grant, None)
+        return []

@@ -27,6 +27,7 @@ from compute_bridge.ports.journal import Journal
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 8
+_MOST_REAPED = 32
 _MOST_TOLD = 20
 
 
@@ -84,6 +85,7 @@ class Reconciler:
     end_lease: Callable[[GrantId], None]
     answer_s: float = ANSWER_S
     findings: Findings | None = field(default=None, init=False)
+    _standings: GrantStandings = field(init=False)
     _rule: StrayRule = field(init=False)
     _reaper: Reaper = field(init=False)
     _missing: MissingMachines = field(init=False)
@@ -95,8 +97,8 @@ class Reconciler:
     _sweeping: anyio.Lock = field(factory=anyio.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        standings = GrantStandings(self.market, self.journal, self.identity, answer_s=self.answer_s)
-        self._rule = StrayRule(self.identity, standings, 1000 * self.settings.intent_window_s)
+        self._standings = GrantStandings(self.market, self.journal, self.identity, answer_s=self.answer_s)
+        self._rule = StrayRule(self.identity, self._standings, 1000 * self.settings.intent_window_s)
         self._reaper = Reaper(self.fleet, self.journal, self.answer_s)
         self._missing = MissingMachines(self.fleet, self.end_lease, self.answer_s)
         self._leases = OpenLeases(self.journal)
@@ -200,6 +202,7 @@ class Reconciler:
         self._silent_since = since
 
     async def _strays(self, listings: Sequence[Listing], leases: Sequence[OpenLease]) -> tuple[Stray, ...]:
+        self._standings.listen_again()
         expected = {lease.token for lease in leases}
         in_use = {(lease.backend, lease.instance) for lease in leases}
         now_ms = self.clock.monotonic_ms()
@@ -244,9 +247,9 @@ class Reconciler:
                 results[index] = await self._reaper.reap(results[index])
 
         async with anyio.create_task_group() as tasks:
-            for index, stray in enumerate(strays):
-                if stray.reason is Reason.REAPABLE:
-                    tasks.start_soon(reap, index)
+            # A sweep must not last for hours where nothing answers; the next one goes on with the rest.
+            for index in [index for index, one in enumerate(strays) if one.reason is Reason.REAPABLE][:_MOST_REAPED]:
+                tasks.start_soon(reap, index)
         return tuple(results)
 
     def _conclude(self, findings: Findings) -> Findings:

@@ -29,15 +29,20 @@ async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
             bridge.stop_selling(stop=not undo)
             return {"draining": not undo, "open": bridge.open_leases}
         case {"ask": "explain", "id": str(prefix)}:
-            parts = bridge.parts
+            parts, config = bridge.parts, bridge.parts.market.config
             stories = await explain(
-                parts.journal, prefix, domain=parts.identity.domain, module_key=parts.market.config.signing_key
+                parts.journal,
+                prefix,
+                domain=parts.identity.domain,
+                module_key=config.signing_key,
+                provider_fee=config.provider_fee,
             )
             return {"stories": [attrs.asdict(story) for story in stories]}
         case {"ask": "rates", **more}:
             return await _rates(bridge, more)
         case {"ask": "sweep", **more}:
-            return await answer_sweep(bridge.reconciler, act=more.get("act") is True)
+            act = more.get("act") is True
+            return await answer_sweep(bridge.reconciler, act=act, is_serving=bridge.epoch is not None)
         case _:
             raise UnknownQuestionError(
                 "the control socket answers 'status', 'rates', 'sweep', 'drain' with an 'undo', and 'explain' with"

@@ -20,7 +20,7 @@ from compute_bridge.wire.keys import instance_name
 
 logger = logging.getLogger(__name__)
 
-TERMINATE_S = 120.0
+TERMINATE_S = 60.0
 """How long a backend may take to end a machine in one sweep, in real seconds; the next sweep goes on."""
 
 

@@ -9,15 +9,24 @@ from compute_bridge.host.reconcile import Findings, Reconciler
 from compute_bridge.host.strays import Stray
 from compute_bridge.model.ids import short
 from compute_bridge.model.reason import Reason
+from compute_bridge.ports.errors import ComputeBridgeError
+
+
+class NotServingError(ComputeBridgeError):
+    """The bridge is still starting; ask again when it serves."""
+
 
 _REAPS = (Reason.REAPABLE, Reason.REAPED, Reason.REAP_UNFINISHED)
 
 
-async def answer_sweep(reconciler: Reconciler, *, act: bool) -> dict[str, Any]:
+async def answer_sweep(reconciler: Reconciler, *, act: bool, is_serving: bool) -> dict[str, Any]:
     """Return what a fresh listing shows and what follows; with ``act`` that is also done.
 
     :raises JournalError: if the journal cannot be read.
+    :raises NotServingError: if the bridge may not act yet.
     """
+    if act and not is_serving:
+        raise NotServingError("the bridge has not raised its epoch yet, so it may end nothing; ask again in a moment")
     findings = await reconciler.sweep(act=act)
     return {"acted": act, **plan(findings)}
 
