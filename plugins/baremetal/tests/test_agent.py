@@ -8,12 +8,13 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from compute_bridge_baremetal.protocol import RefusedError, decode, encode, script
+from compute_bridge_baremetal.testing.world import command_lines
 
 TOKEN = "ab" * 32
 ATTEMPT = "cd" * 32
@@ -73,11 +74,14 @@ class Agent:
         """Return the lines of the reply."""
         return [" ".join(pair) for pair in decode(self.run(operation, encode(values, watch=watch)))]
 
-    def run(self, operation: str, request: bytes) -> bytes:
-        """Return what the agent writes."""
+    def run(self, operation: str, request: bytes, *, apart: bool = False) -> bytes:
+        """Return what the agent writes; ``apart``, it runs in a process group of its own."""
         command = [*self.shell, str(self.file), str(self.state), operation]
         environment = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "LC_ALL": "C", **self.environment}
-        return subprocess.run(command, input=request, stdout=subprocess.PIPE, env=environment, check=True).stdout
+        done = subprocess.run(
+            command, input=request, stdout=subprocess.PIPE, env=environment, check=True, start_new_session=apart
+        )
+        return done.stdout
 
     def lease(self, **lines: str) -> Path:
         """Make the folder of a lease that runs, by hand."""
@@ -240,6 +244,100 @@ def test_a_restart_of_the_rack_host_loses_its_leases(agent: Agent):
     assert f"lease {TOKEN}" not in listed
     assert said(listed, "cause") == "lost"
     assert said(listed, "detail") == "the rack host restarted"
+
+
+# --- the keeper -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def programs(agent: Agent, tmp_path: Path) -> Path:
+    """Return a folder whose programs come before the machine's own."""
+    if agent.shell[0] == "busybox":
+        pytest.skip("busybox runs its own programs, whatever the PATH has")
+    folder = tmp_path / "before"
+    folder.mkdir()
+    agent.environment["PATH"] = f"{folder}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    return folder
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.new").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / f"{name}.new").chmod(0o755)
+    (folder / f"{name}.new").rename(folder / name)
+
+
+def until(probe: Callable[[], bool]) -> None:
+    """Look until it is so, or for so long that it never will be."""
+    for _ in range(1500):
+        if probe():
+            return
+        select.select([], [], [], 0.02)
+    raise AssertionError("it never came")
+
+
+def set_deadline(lease: Path, up_ms: int) -> None:
+    lines = (lease / "run").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("deadline_up ")]
+    (lease / "moved").write_text("\n".join([*kept, f"deadline_up {up_ms}", ""]))
+    (lease / "moved").rename(lease / "run")
+
+
+def is_waited_for(lock: Path) -> bool:
+    """Whether somebody waits for the lock that is held on ``lock``."""
+    waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "-> FLOCK" in line]
+    return any(line.split()[6].endswith(f":{lock.stat().st_ino}") for line in waiting)
+
+
+def test_an_end_that_is_moved_as_its_keeper_comes_to_keep_it_does_not_come(agent: Agent, living: list[str]):
+    lease = agent.state / "leases" / TOKEN
+    with (agent.state / "locks" / TOKEN).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        set_deadline(lease, 1)
+        until(lambda: is_waited_for(agent.state / "locks" / TOKEN))
+        set_deadline(lease, 10**12)
+    # It goes on, and round again: a burial meters once, and no more.
+    for _ in range(2):
+        (lease / "usage").unlink(missing_ok=True)
+        until((lease / "usage").exists)
+
+    assert f"lease {TOKEN}" in agent.ask("list", {})
+
+
+@pytest.mark.parametrize("now", ["1000000000000", "2500000000000"], ids=["years behind", "years ahead"])
+def test_the_wall_clock_of_the_rack_host_moves_no_end(agent: Agent, server: str, programs: Path, now: str):
+    agent.ask("create", {**CREATE, "guest_sshd": server})
+    program(programs, "date", f"echo {now}")
+    lease = agent.state / "leases" / TOKEN
+    (lease / "usage").unlink(missing_ok=True)
+    until((lease / "usage").exists)
+    during = agent.ask("list", {})
+    agent.ask("extend", {"token": TOKEN, "ends_at": 1, "remaining_ms": 1})
+    until(lambda: (agent.state / "ended" / TOKEN).exists())
+    after = agent.ask("list", {}, watch=(TOKEN,))
+
+    assert f"lease {TOKEN}" in during
+    assert said(after, "cause") == "deadline"
+    assert said(after, "ended_at") == now
+
+
+@pytest.mark.parametrize("file", ["record", "run"])
+def test_a_create_that_was_killed_half_way_is_undone_without_a_bridge(
+    agent: Agent, server: str, programs: Path, file: str
+):
+    # The call and all that it waits for die at once: with nothing started yet, or with all of it running.
+    kill_all = f'case "$*" in */{file}) rm "$0"; kill -KILL 0 ;; esac'
+    put = '/bin/mv "$@"'
+    program(programs, "mv", f"{put}\n{kill_all}" if file == "record" else f"{kill_all}\n{put}")
+    with pytest.raises(subprocess.CalledProcessError):
+        agent.run("create", encode({**CREATE, "guest_sshd": server, "sample_ms": 50}), apart=True)
+    if file == "record":
+        # No keeper has begun, and there is nothing to keep: the hold goes when somebody looks.
+        agent.ask("list", {})
+    until(lambda: not list((agent.state / "leases").iterdir()))
+
+    # The workload is gone, and its keeper goes too.
+    assert not [line for line in command_lines() if server in line]
+    until(lambda: not [line for line in command_lines() if str(agent.state) in line])
 
 
 # --- requests ---------------------------------------------------------------------------------

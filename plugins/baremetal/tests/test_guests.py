@@ -9,9 +9,17 @@ from anyio import to_thread
 from attrs import evolve
 
 from compute_bridge.model.units import UtcMs
-from compute_bridge.ports.backend import Backend, ExitCause, Instance, Order
+from compute_bridge.ports.backend import (
+    Backend,
+    DeadMansSwitch,
+    ExitCause,
+    Instance,
+    Order,
+    SupportsDeadMansSwitch,
+)
 from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import UnservableError
+from compute_bridge_baremetal.config import Driver
 from compute_bridge_baremetal.testing.login import log_in
 from compute_bridge_baremetal.testing.world import RackWorld, command_lines
 
@@ -87,16 +95,16 @@ async def test_what_a_login_left_in_the_background_ends_with_the_lease(backend: 
     assert [line for line in await _command_lines() if "987654" in line] == []
 
 
-async def test_a_lease_ends_on_time_without_any_bridge(world: RackWorld, order: Order):
-    soon = evolve(order, ends_at=UtcMs(world.clock.utc_ms() + 3000))
+async def test_a_lease_ends_on_time_though_every_ssh_server_was_killed_at_once(world: RackWorld, order: Order):
     async with world.open() as backend:
-        instance = await backend.provision(soon)
-    await _until(world, lambda: _is_empty(world))
-    async with world.open() as backend:
+        instance = await backend.provision(_soon(world, order))
+        await world.go_down()
+        await _until(world, lambda: _is_empty(world))
+        await world.come_back()
         seen = await backend.watch_until_exit(instance.id)
 
     assert seen.cause is ExitCause.DEADLINE
-    assert 0 <= seen.ended_at - instance.started_at <= 13_000
+    assert 0 <= seen.ended_at - instance.ends_at <= 60_000
 
 
 async def test_usage_is_told_after_the_end(backend: Backend, instance: Instance):
@@ -116,6 +124,44 @@ async def test_a_keeper_that_was_killed_is_replaced(world: RackWorld, backend: B
     await _until(world, lambda: _has_another_keeper(world, backend, instance, first))
 
     assert await backend.find(instance.token) == instance
+
+
+async def test_what_is_overdue_with_its_keeper_killed_ends_as_the_rack_host_is_next_asked(
+    world: RackWorld, order: Order
+):
+    async with world.open() as backend:
+        instance = await backend.provision(_soon(world, order))
+        await world.go_down()
+        await world.kill_keeper(instance.id)
+        await world.let_pass(instance.ends_at - world.clock.utc_ms())
+        await world.come_back()
+        with anyio.fail_after(30):
+            seen = await backend.watch_until_exit(instance.id)
+
+    assert seen.cause is ExitCause.DEADLINE
+    assert await world.running() == frozenset()
+
+
+async def test_the_switch_is_called_what_it_is_worth(world: RackWorld, backend: Backend):
+    assert isinstance(backend, SupportsDeadMansSwitch)
+    # Whoever holds a lease of the driver "process" is the user who runs the keeper.
+    worth = {Driver.PODMAN: DeadMansSwitch.CLOUD_SIDE, Driver.PROCESS: DeadMansSwitch.GUEST_TIMER}
+
+    assert backend.dead_mans_switch is worth[world.config.driver]
+
+
+@pytest.mark.needs("podman", "nft")
+async def test_from_inside_a_container_its_keeper_is_out_of_reach(pods: RackWorld):
+    async with pods.open() as backend:
+        instance = await backend.provision(pods.order((await backend.offers())[0]))
+        keeper = await pods.keeper(instance.id)
+        seen = await log_in(instance, "cat /proc/[0-9]*/cmdline")
+        killed = await log_in(instance, f"kill -9 {keeper}")
+
+        assert b"sshd" in seen.stdout
+        assert b"\0keep\0" not in seen.stdout
+        assert killed.returncode != 0
+        assert await pods.keeper(instance.id) == keeper
 
 
 async def test_one_token_with_two_orders_is_refused(backend: Backend, order: Order, instance: Instance):
@@ -146,8 +192,12 @@ async def test_an_end_in_the_past_is_refused(world: RackWorld, backend: Backend,
         await backend.provision(evolve(order, ends_at=UtcMs(world.clock.utc_ms() - 1)))
 
 
+def _soon(world: RackWorld, order: Order) -> Order:
+    return evolve(order, ends_at=UtcMs(world.clock.utc_ms() + world.near_end_ms))
+
+
 async def _until(world: RackWorld, probe: Callable[[], Awaitable[bool | None]]) -> None:
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         await poll(world.clock, 20, probe)
 
 

@@ -15,7 +15,7 @@ from compute_bridge.ports.errors import (
     UnavailableError,
     UnservableError,
 )
-from compute_bridge_baremetal.rack import RackHost
+from compute_bridge_baremetal.rack import Made, RackHost
 from compute_bridge_baremetal.ssh import shows_host_key
 
 logger = logging.getLogger(__name__)
@@ -42,13 +42,10 @@ class Attempt:
     async def make(self) -> Instance:
         """Return the ready instance, made now or before."""
         rack, order = self._rack, self._order
-        remaining_ms(order.ends_at, self._clock, rack.place)
-        if order.image.is_oci:
-            await rack.bring_image(order.image.digest_hex)
-        # Reckoned again, for to bring an image may take long.
-        left = remaining_ms(order.ends_at, self._clock, rack.place)
+        met = await self._met()
+        left = 0 if met else await self._prepared()
         try:
-            made = await rack.create(order, attempt=self._number, remaining_ms=left)
+            made = met or await rack.create(order, attempt=self._number, remaining_ms=left)
             await self._await_ready(made.instance, is_ours=made.is_new)
         except _OPEN_ENDED:
             raise
@@ -56,6 +53,22 @@ class Attempt:
             await self._take_back(error)
             raise
         return made.instance
+
+    async def _met(self) -> Made | None:
+        """Return what was made before, where the end has passed: it may be our clock that leapt."""
+        if self._order.ends_at > self._clock.utc_ms():
+            return None
+        met = (await self._rack.listing()).leases.get(self._order.token)
+        return None if met is None else Made(met, is_new=False)
+
+    async def _prepared(self) -> int:
+        """Bring the image, and return how long the lease may then still run, in milliseconds."""
+        rack, order = self._rack, self._order
+        remaining_ms(order.ends_at, self._clock, rack.place)
+        if order.image.is_oci:
+            await rack.bring_image(order.image.digest_hex)
+        # Reckoned again, for to bring an image may take long.
+        return remaining_ms(order.ends_at, self._clock, rack.place)
 
     async def _await_ready(self, instance: Instance, *, is_ours: bool) -> None:
         async def probe() -> bool | None:

@@ -12,22 +12,24 @@ from anyio import to_thread
 from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import BackendName, InstanceId, Token
 from compute_bridge.model.resources import Capability, Requirements
-from compute_bridge.model.units import UtcMs
+from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import (
     Backend,
     BackendContext,
+    DeadMansSwitch,
     ExitCause,
     Instance,
     InstanceExit,
     Offer,
     Order,
+    SupportsDeadMansSwitch,
     SupportsExtend,
 )
 from compute_bridge.ports.errors import BackendError, UnavailableError, UnservableError
 from compute_bridge.wire.keys import require_ssh_public_line
 from compute_bridge_baremetal.attempt import Attempt, remaining_ms
-from compute_bridge_baremetal.config import BaremetalConfig, RackMachine
+from compute_bridge_baremetal.config import BaremetalConfig, Driver, RackMachine
 from compute_bridge_baremetal.offers import capability, complaint, free_of, offer_of
 from compute_bridge_baremetal.protocol import script
 from compute_bridge_baremetal.rack import RackHost
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_GRACE_MS = 60_000
 _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 
@@ -69,7 +72,7 @@ def _place(backend: BackendName, machine: RackMachine) -> str:
     return f"backend {backend}: rack host {machine.name}"
 
 
-class BaremetalBackend(Backend, SupportsExtend):
+class BaremetalBackend(Backend, SupportsExtend, SupportsDeadMansSwitch):
     """One rack of the boot file."""
 
     def __init__(self, context: BackendContext, config: BaremetalConfig, links: dict[str, SshLink]) -> None:
@@ -89,6 +92,16 @@ class BaremetalBackend(Backend, SupportsExtend):
     def name(self) -> BackendName:
         """The name that the operator gave this rack."""
         return self._context.name
+
+    @property
+    def dead_mans_switch(self) -> DeadMansSwitch:
+        """The keeper on the rack host: beyond the reach of a container, but not of whoever is its own user there."""
+        return DeadMansSwitch.CLOUD_SIDE if self._config.driver is Driver.PODMAN else DeadMansSwitch.GUEST_TIMER
+
+    @property
+    def dead_mans_grace_ms(self) -> Milliseconds:
+        """A minute: the keeper looks as often as it meters, and a container may take its time to stop."""
+        return Milliseconds(_GRACE_MS)
 
     # --- for sale -------------------------------------------------------------------------------
 

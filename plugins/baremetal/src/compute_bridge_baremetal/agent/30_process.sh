@@ -48,7 +48,7 @@ op_serve() {
         say pid $!
         say ticks "$(started_ticks $!)"
         say boot "$(boot_id)"
-    } | put "$lease/main"
+    } | put "$lease/main" || kill -KILL $!
     wait $!
     status=$?
     [ -d "$lease" ] && printf '%s\n' "$status" | put "$lease/status"

@@ -83,6 +83,12 @@ is_of_another_boot() {
     [ -f "$1/run" ] && [ "$(get "$1/run" boot)" != "$(boot_id)" ]
 }
 
+# is_overdue LEASE: whether its end has come, on the clock that nobody can set.
+is_overdue() {
+    overdue_at=$(number "$1/run" deadline_up)
+    [ "$overdue_at" -gt 0 ] && [ "$(uptime_ms)" -ge "$overdue_at" ]
+}
+
 # is_locked FILE: whether somebody holds the lock.
 is_locked() (
     exec 4>"$1"
@@ -92,7 +98,21 @@ is_locked() (
 # discard LEASE: undo a hold, or a start that failed.
 discard() {
     driver=$(get "$1/record" driver) || driver=process
-    "${driver}_stop" "$1" && "${driver}_clean" "$1" && remove "$1"
+    "${driver}_stop" "$1" && "${driver}_clean" "$1" || return 1
+    note_keeper "$1"
+    remove "$1" && dismiss_keeper
+}
+
+# note_keeper LEASE: remember who keeps it, for when the directory is gone.
+note_keeper() {
+    keeper=0
+    ! is_locked "$1/keeper.lock" || keeper=$(number "$1/keeper" pid)
+}
+
+# dismiss_keeper: end the keeper that was noted. It leads a session of its own, and may be the one who asks.
+dismiss_keeper() {
+    [ "$keeper" -eq 0 ] || [ "$keeper" -eq $$ ] || kill -- "-$keeper" 2>/dev/null
+    return 0
 }
 
 # bury LEASE CAUSE DETAIL: stop, clean, leave a tombstone. The caller holds the lease's lock.
@@ -102,17 +122,14 @@ bury() {
     "${driver}_stop" "$1" || return 1
     "${driver}_clean" "$1" || return 1
     stone=$(tombstone "$1" "$2" "$3")
-    keeper=0
-    ! is_locked "$1/keeper.lock" || keeper=$(number "$1/keeper" pid)
+    note_keeper "$1"
     if ! printf '%s\n' "$stone" | put "$ENDED/${1##*/}"; then
         # A full disk must not keep a machine alive: with the directory gone there may be room.
         remove "$1"
         printf '%s\n' "$stone" | put "$ENDED/${1##*/}"
     fi
     remove "$1"
-    # A keeper leads a session of its own; this may be that very keeper.
-    [ "$keeper" -eq 0 ] || [ "$keeper" -eq $$ ] || kill -- "-$keeper" 2>/dev/null
-    return 0
+    dismiss_keeper
 }
 
 # remove LEASE: take the directory away in one step, so that nobody writes into what is being deleted.
@@ -140,6 +157,8 @@ end() (
         discard "$1"
         return
     fi
+    # While we waited for the lock the end may have been moved, or the workload begun.
+    [ "$2" != deadline ] || is_overdue "$1" || return 0
     cause=$2 detail=
     if [ "$cause" = exited ]; then
         if is_of_another_boot "$1"; then

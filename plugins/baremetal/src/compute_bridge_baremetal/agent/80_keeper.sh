@@ -11,15 +11,19 @@ spawn_keeper() {
     detached sh "$SELF" "$STATE" keep "$1"
 }
 
+# op_keep TOKEN: it begins before the workload does, so that a call which dies half way leaves nobody alone.
 op_keep() {
     lease=$LEASES/$1
-    [ -f "$lease/run" ] || exit 0
+    [ -f "$lease/record" ] || exit 0
     exec 7>"$lease/keeper.lock"
     flock -n 7 || exit 0
     say pid $$ | put "$lease/keeper"
     every=$(number "$lease/record" sample_ms)
-    while deadline=$(number "$lease/run" deadline_up) && [ -f "$lease/run" ]; do
-        if [ "$(uptime_ms)" -ge "$deadline" ]; then
+    while [ -f "$lease/record" ]; do
+        if [ ! -f "$lease/run" ]; then
+            # Whoever makes it holds the lock.
+            is_locked "$LOCKS/$1" || end "$lease" deadline
+        elif is_overdue "$lease"; then
             end "$lease" deadline
         elif is_alive "$lease"; then
             checkpoint "$1"
@@ -31,8 +35,11 @@ op_keep() {
 }
 
 keeper_nap() {
-    nap=$((deadline - $(uptime_ms)))
-    [ "$nap" -lt "$every" ] || nap=$every
+    nap=$every
+    if [ -f "$lease/run" ]; then
+        left=$(($(number "$lease/run" deadline_up) - $(uptime_ms)))
+        [ "$left" -gt "$nap" ] || nap=$left
+    fi
     [ "$nap" -gt 20 ] || nap=20
-    [ ! -f "$lease/run" ] || unlocked pause_ms "$nap"
+    [ ! -f "$lease/record" ] || unlocked pause_ms "$nap"
 }

@@ -36,6 +36,7 @@ op_create() {
         discard "$lease" || fail stuck "the remains of an earlier attempt cannot be removed"
     fi
     reserve "$lease"
+    spawn_keeper "$req_token"
     launch "$lease"
     say state new
     show "$req_token"
@@ -62,7 +63,7 @@ end_locked() {
     bury "$1" lost 'found dead by a later attempt'
 }
 
-# launch LEASE: start the workload and its keeper, or leave nothing.
+# launch LEASE: start the workload, or leave nothing.
 launch() {
     if ! main=$("${req_driver}_start" "$1" 2>"$1/said") || ! is_whole "$main"; then
         said=$(brief <"$1/said")
@@ -73,7 +74,6 @@ launch() {
         discard "$1"
         fail storage "cannot write to $LEASES: is the disk full?"
     }
-    spawn_keeper "${1##*/}"
 }
 
 write_run() {
@@ -136,14 +136,15 @@ op_extend() {
     lease=$LEASES/$req_token
     lock_lease "$req_token"
     is_alive "$lease" || fail gone "no such lease here"
-    {
-        grep -v '^ends_at ' "$lease/record"
-        say ends_at "$req_ends_at"
-    } | put "$lease/record" || fail storage "cannot write to $LEASES: is the disk full?"
+    # The end that comes before the end that is told: nobody is promised what is not kept.
     {
         grep -v '^deadline_up ' "$lease/run"
         say deadline_up "$(($(uptime_ms) + req_remaining_ms))"
     } | put "$lease/run" || fail storage "cannot write to $LEASES: is the disk full?"
+    {
+        grep -v '^ends_at ' "$lease/record"
+        say ends_at "$req_ends_at"
+    } | put "$lease/record" || fail storage "cannot write to $LEASES: is the disk full?"
     say state extended
 }
 

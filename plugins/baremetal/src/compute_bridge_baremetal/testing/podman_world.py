@@ -46,6 +46,10 @@ class Store:
         """Return every container, running or not."""
         return list(json.loads(self.podman("ps", "--all", "--format", "json")))
 
+    def networks(self) -> frozenset[str]:
+        """Return the networks of leases, whichever podman of this machine made them."""
+        return frozenset(self.podman("network", "ls", "--quiet", "--filter", "label=compute-bridge.token").split())
+
 
 # What podman needs where systemd is not PID 1; elsewhere it does no harm.
 _HERE = ("--cgroup-manager", "cgroupfs", "--events-backend", "file")
@@ -53,6 +57,8 @@ _HERE = ("--cgroup-manager", "cgroupfs", "--events-backend", "file")
 
 class PodmanWorld(RackWorld):
     """The same rack hosts, with the driver ``podman``."""
+
+    near_end_ms = 6000
 
     def __init__(self, folder: Path, store: Store, *, machines: int = 2) -> None:
         self.store = store
@@ -85,6 +91,17 @@ class PodmanWorld(RackWorld):
             if "compute-bridge.token" in label
         }
         return frozenset(ours) | self.strangers()
+
+    async def leftovers(self) -> frozenset[str]:
+        """Return also the networks of leases."""
+        networks = await to_thread.run_sync(self.store.networks)
+        states = [self.state_of(at) for at in range(len(self.sshds))]
+        tokens = {
+            path.name for state in states for folder in ("leases", "ended") for path in (state / folder).glob("*")
+        }
+        # Another test run's networks stand beside ours.
+        ours = {f"cb-{token[:24]}" for token in tokens}
+        return await super().leftovers() | (networks & ours)
 
     def share_image(self) -> None:
         """Tell the rack hosts of an image that the store has had verified by another world before."""

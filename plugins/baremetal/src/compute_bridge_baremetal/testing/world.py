@@ -29,7 +29,15 @@ from compute_bridge.model.resources import Region, Zone
 from compute_bridge.model.units import NanosPerHour
 from compute_bridge.testing.held import Held
 from compute_bridge.testing.hurried_clock import HurriedClock
-from compute_bridge.testing.world import SupportsHold, SupportsKill, SupportsLostAnswer, SupportsStranger, World
+from compute_bridge.testing.world import (
+    SupportsClockJump,
+    SupportsHold,
+    SupportsKill,
+    SupportsLeftovers,
+    SupportsLostAnswer,
+    SupportsStranger,
+    World,
+)
 from compute_bridge_baremetal.config import BaremetalConfig, Driver, Isolation, RackMachine
 from compute_bridge_baremetal.hooks import open_rack
 from compute_bridge_baremetal.testing.sshd import RackSshd, make_key
@@ -40,16 +48,19 @@ _LOOK_S = 0.01
 _STARTING_S = 10
 
 
-class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsStranger):
+class RackWorld(
+    World, SupportsClockJump, SupportsHold, SupportsKill, SupportsLeftovers, SupportsLostAnswer, SupportsStranger
+):
     """Rack hosts that are all this machine, each with its own address, SSH server and state."""
 
     patience_s = 30.0
     moment_s = 0.1
+    near_end_ms = 4000
     name = BackendName("rack-under-test")
 
     def __init__(self, folder: Path, *, machines: int = 2) -> None:
         # The machine's own time: leases are ended by it.
-        self.clock = HurriedClock(speed=1)
+        self.clock: HurriedClock = HurriedClock(speed=1)
         self.folder = folder
         make_key(folder / "login_key")
         public = (folder / "login_key.pub").read_text().strip()
@@ -195,6 +206,20 @@ class RackWorld(World, SupportsHold, SupportsKill, SupportsLostAnswer, SupportsS
     async def kill(self, instance: InstanceId) -> None:
         """Kill the workload's main process."""
         os.kill(await self.main_process(instance), signal.SIGKILL)
+
+    async def jump_clock(self, ms: int) -> None:
+        """Set the bridge's clock wrong; the rack hosts count by their uptime."""
+        self.clock.jump_utc(ms)
+
+    async def leftovers(self) -> frozenset[str]:
+        """Return the folders of leases, and the keepers and parents of workloads."""
+        return await to_thread.run_sync(self._left)
+
+    def _left(self) -> frozenset[str]:
+        folders = {str(path) for at in range(len(self.sshds)) for path in self.state_of(at).glob("leases/*")}
+        pattern = re.compile(re.escape(str(self.folder)) + r"/r\d+/state (keep|serve) [0-9a-f]{64}")
+        found = (pattern.search(words) for words in command_lines())
+        return frozenset(folders | {match[0] for match in found if match})
 
     async def kill_keeper(self, instance: InstanceId) -> None:
         """Kill the process that would end the lease on time."""
