@@ -52,6 +52,7 @@ from compute_bridge.wire.signing import sign
 logger = logging.getLogger(__name__)
 
 FIRST_TICK_S = 60
+EXPLAIN_S = 60
 REMIND_MS = 15_000
 
 STEPS = (
@@ -106,7 +107,9 @@ def explain(path: Path, prefix: str, overrides: Mapping[str, str]) -> list[dict[
     loaded = load_boot(path, flags=overrides)
     state_dir = Path(loaded.boot.bridge.state_dir)
     try:
-        stories: list[dict[str, Any]] = ask(state_dir / SOCKET, {"ask": "explain", "id": prefix})["stories"]
+        stories: list[dict[str, Any]] = ask(state_dir / SOCKET, {"ask": "explain", "id": prefix}, timeout_s=EXPLAIN_S)[
+            "stories"
+        ]
     except NotRunningError:
         return anyio.run(_explain_journal, loaded, prefix)
     return stories
@@ -117,7 +120,13 @@ async def _explain_journal(loaded: LoadedBoot, prefix: str) -> list[dict[str, An
     handshake = read_handshake(Path(coalition.handshake), coalition.fingerprint)
     path = Path(loaded.boot.bridge.state_dir) / JOURNAL
     async with open_sqlite_journal(path, SystemClock()) as journal:
-        stories = await tell(journal, prefix, domain=market_domain(handshake), module_key=handshake.compute.signing_key)
+        stories = await tell(
+            journal,
+            prefix,
+            domain=market_domain(handshake),
+            module_key=handshake.compute.signing_key,
+            provider_fee=handshake.compute.provider_fee,
+        )
     return [asdict(story) for story in stories]
 
 

@@ -328,6 +328,7 @@ async def test_explain_tells_the_whole_story_of_a_lease(open_coalition) -> None:
             ("granted", "won"),
             ("provision-intended", "routed"),
             ("routed", "routed"),
+            ("routed", "region"),
             ("released", "control-applied"),
             ("ending", "released"),
             ("ended", "released"),

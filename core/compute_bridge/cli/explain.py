@@ -1,7 +1,7 @@
 """``compute-bridge explain``: why a grant, a route or a machine ended as it did."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,34 @@ def _tell(story: Mapping[str, Any]) -> None:
     else:
         say(f"grant {story['grant_id']} of request {story['request_id']}: {story['state']}")
     for line in story["lines"]:
-        at = datetime.fromtimestamp(line["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         reason = f" [{line['reason']}]" if line["reason"] else ""
-        say(f"  {at}  {line['event']}{reason}  {line['text']}")
+        say(f"  {_at(line['at_ms'])}  {line['event']}{reason}  {line['text']}")
+    if story.get("money"):
+        for text in _money(story["money"]):
+            say(f"  {text}")
+
+
+def _money(money: Mapping[str, Any]) -> Iterator[str]:
+    currency, basis = money["currency"], money["basis"]
+    if money["charge"] is None:
+        yield f"charge: not known yet, at {money['rate']} micros {currency}/h"
+    else:
+        yield (
+            f"charge: {money['charge']} micros {currency} for {money['billable_ms']} ms at {money['rate']} micros/h, "
+            f"market fee {_known(money['market_fee'])}"
+        )
+    if basis:
+        yield (
+            f"cost: {_known(money['cost'])} micros {basis['currency']} at {basis['hourly_micros']} micros/h: offer "
+            f"{basis['backend']}/{basis['offer']}, stated by {basis['source']}, observed {_at(basis['observed_at'])}"
+        )
+    if money["margin"] is not None:
+        yield f"margin: {money['margin']} micros {currency}"
+
+
+def _known(amount: int | None) -> str:
+    return "not known" if amount is None else str(amount)
+
+
+def _at(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

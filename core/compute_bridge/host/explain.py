@@ -1,33 +1,28 @@
 """The whole story of a lease from the journal, with reason codes; ids and aggregates, nobody's secrets."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from compute_bridge.host.journal_events import read_event
+from compute_bridge.host.lease_money import LeaseMoney, money_of
 from compute_bridge.host.lease_state import (
     KIND_OF,
-    AttemptFailed,
-    Delivered,
     Ended,
-    Ending,
-    Extended,
     Granted,
-    Logged,
-    Metered,
-    Opened,
     ProvisionIntended,
     Reaped,
     ReapIntended,
-    Released,
-    Routed,
     Running,
-    Settled,
-    read_body,
 )
+from compute_bridge.host.story import StoryLine as StoryLine
+from compute_bridge.host.story import tell
+from compute_bridge.model.errors import RecordError, SignatureError
 from compute_bridge.model.grant import ComputeGrant
-from compute_bridge.model.reason import Reason
-from compute_bridge.model.units import charge
-from compute_bridge.ports.errors import ComputeBridgeError
+from compute_bridge.model.ids import GrantId
+from compute_bridge.model.units import BasisPoints
+from compute_bridge.ports.errors import ComputeBridgeError, JournalError
 from compute_bridge.ports.journal import Journal, JournalEvent
 from compute_bridge.wire.signing import Domain, open_signed
 
@@ -39,20 +34,11 @@ class UnknownIdError(ComputeBridgeError):
 
 
 @frozen
-class StoryLine:
-    """One event told: when (UTC ms), which kind, the reason code or empty, and one sentence."""
-
-    at_ms: int
-    event: str
-    reason: str
-    text: str
-
-
-@frozen
 class Story:
-    """A lease's story; ``state`` is where it stands.
+    """A lease's story; ``state`` is where it stands, ``money`` what it cost and paid.
 
-    Without ids it is that of ``instance``, a machine of no lease of this journal.
+    Without ids it is that of ``instance``, a machine of no lease of this journal; without money, its grant cannot
+    be read.
     """
 
     grant_id: str
@@ -60,18 +46,23 @@ class Story:
     state: str
     lines: tuple[StoryLine, ...]
     instance: str = ""
+    money: LeaseMoney | None = None
 
 
-async def explain(journal: Journal, prefix: str, *, domain: Domain, module_key: Any) -> tuple[Story, ...]:
+async def explain(
+    journal: Journal, prefix: str, *, domain: Domain, module_key: Any, provider_fee: BasisPoints | None = None
+) -> tuple[Story, ...]:
     """Return the stories of the leases whose grant or request id begins with ``prefix`` (hex).
 
     Where none does, those of the machines that were reaped and whose instance id or token begins with it.
+    ``provider_fee`` is the market's; without it no margin is told.
 
     :raises UnknownIdError: if nothing does, or the prefix is too short to mean one.
     """
     if len(prefix) < SHORTEST_PREFIX:
         raise UnknownIdError(f"{prefix!r} is too short: give at least {SHORTEST_PREFIX} digits of an id")
-    stories = await _of_leases(journal, prefix, domain=domain, module_key=module_key)
+    teller = _Teller(journal, domain, module_key, provider_fee)
+    stories = [await teller.story(lease) for lease in await teller.find(prefix)]
     stories = stories or await _of_reaps(journal, prefix)
     if not stories:
         raise UnknownIdError(
@@ -81,103 +72,119 @@ async def explain(journal: Journal, prefix: str, *, domain: Domain, module_key: 
     return tuple(stories)
 
 
-async def _of_leases(journal: Journal, prefix: str, *, domain: Domain, module_key: Any) -> list[Story]:
-    stories = []
-    for row in await journal.lease_states():
-        events = await journal.events(lease=row.lease, limit=100_000)
-        granted = next(read_body(event) for event in events if event.kind == "granted")
-        grant = open_signed(granted.grant, ComputeGrant, domain, by=module_key).value
-        if grant.id.hex().startswith(prefix) or grant.request_id.hex().startswith(prefix):
-            stories.append(_story(grant, row.state, events))
-    return stories
+# --- leases ---------------------------------------------------------------------------------------
+
+
+@frozen
+class _Teller:
+    journal: Journal
+    domain: Domain
+    module_key: Any
+    provider_fee: BasisPoints | None
+
+    async def find(self, prefix: str) -> list[GrantId]:
+        """Return the leases that are meant; only their first events are read, and few of those opened."""
+        try:
+            part = bytes.fromhex(prefix[: len(prefix) // 2 * 2])
+        except ValueError:
+            return []
+        found: dict[GrantId, None] = {}
+        async for event in _events(self.journal, kind=KIND_OF[Granted]):
+            if event.lease.hex().startswith(prefix):
+                found[GrantId(event.lease)] = None
+            # The request's id stands in the grant as it is, so most grants need not be opened.
+            elif part in event.body and (grant := self.grant_in(event)) is not None:
+                if grant.request_id.hex().startswith(prefix):
+                    found[GrantId(event.lease)] = None
+        return list(found)
+
+    def grant_in(self, event: JournalEvent) -> ComputeGrant | None:
+        """Return the grant that an event carries, or ``None`` where it cannot be read or is not the module's."""
+        try:
+            body = read_event(event)
+            if isinstance(body, Granted):
+                return open_signed(body.grant, ComputeGrant, self.domain, by=self.module_key).value
+        except (JournalError, RecordError, SignatureError):
+            pass
+        return None
+
+    async def story(self, lease: GrantId) -> Story:
+        """Return the story of one lease, however many events it has."""
+        grant: ComputeGrant | None = None
+        lines: list[StoryLine] = []
+        state, facts = "", _Facts()
+        async for event in _events(self.journal, lease=lease):
+            grant = grant or self.grant_in(event)
+            state = event.state or state
+            facts = facts.after(event)
+            _append(lines, tell(event, grant))
+        money = None
+        if grant is not None:
+            money = money_of(grant, facts.intended, facts.ended, provider_fee=self.provider_fee)
+        return Story(lease.hex(), grant.request_id.hex() if grant else "", state, tuple(lines), money=money)
+
+
+@frozen
+class _Facts:
+    """What the money of a lease hangs on: the attempt that made its machine, and its end."""
+
+    intended: ProvisionIntended | None = None
+    ended: Ended | None = None
+    is_made: bool = False
+
+    def after(self, event: JournalEvent) -> "_Facts":
+        try:
+            body = read_event(event)
+        except JournalError:
+            return self
+        match body:
+            case ProvisionIntended() if not self.is_made:
+                return evolve(self, intended=body)
+            case Running():
+                return evolve(self, is_made=True)
+            case Ended():
+                return evolve(self, ended=body, intended=self.intended if self.is_made else None)
+            case _:
+                return self
+
+
+def _append(lines: list[StoryLine], told: tuple[StoryLine, ...]) -> None:
+    """Add what is told; of checkpoints that follow one another the last is enough."""
+    if told and lines and told[0].event == lines[-1].event == "metered":
+        lines.pop()
+    lines += told
+
+
+async def _events(
+    journal: Journal, *, kind: str | None = None, lease: bytes | None = None
+) -> AsyncIterator[JournalEvent]:
+    after = 0
+    while page := await journal.events(kind=kind, lease=lease, after=after):
+        for event in page:
+            yield event
+        after = page[-1].sequence
+
+
+# --- machines of no lease -------------------------------------------------------------------------
 
 
 async def _of_reaps(journal: Journal, prefix: str) -> list[Story]:
-    events: list[JournalEvent] = []
-    for kind in (KIND_OF[ReapIntended], KIND_OF[Reaped]):
-        after = 0
-        while page := await journal.events(kind=kind, after=after):
-            events += page
-            after = page[-1].sequence
     reaps: dict[tuple[str, bytes], list[JournalEvent]] = {}
-    for event in sorted(events, key=lambda event: event.sequence):
-        reap: ReapIntended | Reaped = read_body(event)
-        if reap.instance.startswith(prefix) or reap.token.hex().startswith(prefix):
+    found = [event for kind in (KIND_OF[ReapIntended], KIND_OF[Reaped]) async for event in _events(journal, kind=kind)]
+    for event in sorted(found, key=lambda event: event.sequence):
+        try:
+            reap = read_event(event)
+        except JournalError:
+            continue
+        if isinstance(reap, ReapIntended | Reaped) and _is_meant(reap, prefix):
             reaps.setdefault((reap.instance, event.lease), []).append(event)
     return [_reap_story(instance, lease, told) for (instance, lease), told in reaps.items()]
 
 
+def _is_meant(reap: ReapIntended | Reaped, prefix: str) -> bool:
+    return reap.instance.startswith(prefix) or reap.token.hex().startswith(prefix)
+
+
 def _reap_story(instance: str, lease: bytes, events: list[JournalEvent]) -> Story:
-    lines = tuple(
-        StoryLine(event.at_ms, event.kind, reason, text)
-        for event in events
-        for reason, text in _tell_reap(read_body(event))
-    )
+    lines = tuple(line for event in events for line in tell(event, None))
     return Story(lease.hex(), "", events[-1].kind, lines, instance)
-
-
-def _story(grant: ComputeGrant, state: str, events: tuple[JournalEvent, ...]) -> Story:
-    lines = [line for event in events for line in _lines(grant, event)]
-    return Story(grant.id.hex(), grant.request_id.hex(), state, tuple(lines))
-
-
-def _lines(grant: ComputeGrant, event: JournalEvent) -> list[StoryLine]:
-    if event.kind == "terminate-intended":
-        return []
-    told = _tell(grant, read_body(event))
-    return [StoryLine(event.at_ms, event.kind, reason, text) for reason, text in told]
-
-
-def _tell(grant: ComputeGrant, body: object) -> list[tuple[str, str]]:
-    match body:
-        case Granted():
-            where = f"{grant.region}, {grant.posture}, band {grant.band}"
-            return [("won", f"round {grant.round} awarded it at {grant.rate} micros/h ({where})")]
-        case Opened():
-            return [("", "the envelope opened both commitments")]
-        case Routed(steps=steps):
-            return [tuple(line.split(" ", 1)) for line in steps]  # type: ignore[misc]
-        case ProvisionIntended(backend=backend, attempt=attempt):
-            return [("routed", f"attempt {attempt} on backend {backend} is about to be made")]
-        case AttemptFailed(reason=reason, detail=detail):
-            return [(reason.value, detail)]
-        case Running(instance=instance, backend=backend):
-            return [("", f"instance {instance.id} is ready on backend {backend}")]
-        case _:
-            return _tell_end(grant, body)
-
-
-def _tell_end(grant: ComputeGrant, body: object) -> list[tuple[str, str]]:
-    match body:
-        case Delivered(receipt_hash=digest):
-            return [("", f"receipt {digest.hex()[:12]} was sealed and replied")]
-        case Extended(duration_ms=duration):
-            return [("control-applied", f"the module extended it to {duration} ms")]
-        case Released():
-            return [("control-applied", "the requester released it")]
-        case Metered(usage=usage):
-            return [("", f"usage so far: {usage.core_ms.value} core-ms ({usage.core_ms.source})")]
-        case Ending(reason=reason):
-            return [(reason.value, "the machine is being ended")]
-        case Ended(outcome=outcome, reason=reason, detail=detail, billable_ms=billable):
-            owed = charge(grant.rate, billable)
-            return [
-                (reason.value, f"{outcome}: {billable} ms billable, {owed} micros {grant.currency} {detail}".strip())
-            ]
-        case Logged(hash=digest):
-            return [("", f"usage log {digest.hex()[:12]} was signed and sent")]
-        case Settled(reason=reason):
-            return [(reason.value, "settlement has it")]
-        case _:
-            return _tell_reap(body)
-
-
-def _tell_reap(body: object) -> list[tuple[str, str]]:
-    match body:
-        case ReapIntended(backend=backend, instance=instance, age_ms=age, detail=detail):
-            told = f"stray {instance} on backend {backend}, seen for {age} ms, is about to be ended: {detail}"
-            return [(Reason.REAPABLE.value, told)]
-        case Reaped(backend=backend, instance=instance):
-            return [(Reason.REAPED.value, f"stray {instance} is gone from backend {backend}")]
-        case _:
-            return []
