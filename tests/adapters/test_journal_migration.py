@@ -52,7 +52,7 @@ def schema(path: Path) -> list[tuple[str, str]]:
 
 
 def copies(path: Path) -> list[str]:
-    return sorted(one.name for one in path.parent.iterdir() if ".v" in one.name or one.name.endswith(".new"))
+    return sorted(one.name for one in path.parent.iterdir() if ".v" in one.name or ".new" in one.name)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ migrate_file(Path(sys.argv[1]), evolve(chain.JOURNAL_FILE, check=check), busy_ms
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("check", [1, 2, 3], ids=["before the copy", "in the transaction", "before the commit"])
+@pytest.mark.parametrize("check", [1, 2], ids=["before the copy", "before the commit"])
 async def test_a_migration_killed_in_the_middle_leaves_the_old_version_whole(old: Path, check: int) -> None:
     before = content(old)
     killed = subprocess.run([sys.executable, "-c", _KILLED, old, str(check)], env=os.environ)  # noqa: ASYNC221

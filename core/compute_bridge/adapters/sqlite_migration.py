@@ -25,13 +25,9 @@ def migrate_file(path: Path, file_format: SqliteFormat, *, busy_ms: int) -> None
     """
     try:
         with closing(open_file(path, file_format, busy_ms=busy_ms, writes=True, older=True)) as db:
-            version = check_format(db, path, file_format, older=True)
-            if version == file_format.version:
-                return
-            file_format.check(db)
-            copy = _keep_copy(db, path, version)
-            logger.info("%s %s: version %d is kept as %s", file_format.what, path, version, copy.name)
-            _migrate(db, path, file_format)
+            if check_format(db, path, file_format, older=True) < file_format.version:
+                _migrate(db, path, file_format)
+                logger.info("%s %s: migrated to version %d", file_format.what, path, file_format.version)
     except sqlite3.Error as error:
         raise explain(path, file_format, error) from error
     except OSError as error:
@@ -39,7 +35,6 @@ def migrate_file(path: Path, file_format: SqliteFormat, *, busy_ms: int) -> None
             f"{file_format.what} {path}: no copy of it can be kept ({error}), so it is not migrated; make room beside "
             "it, in a folder of this user"
         ) from error
-    logger.info("%s %s: migrated to version %d", file_format.what, path, file_format.version)
 
 
 def _migrate(db: sqlite3.Connection, path: Path, file_format: SqliteFormat) -> None:
@@ -47,7 +42,11 @@ def _migrate(db: sqlite3.Connection, path: Path, file_format: SqliteFormat) -> N
     try:
         # Asked again under the lock: another process may have been faster.
         version = check_format(db, path, file_format, older=True)
+        if version == file_format.version:
+            return
         before = file_format.check(db)
+        copy = _keep_copy(path, version)
+        logger.info("%s %s: version %d is kept as %s", file_format.what, path, version, copy.name)
         for step in range(version, file_format.version):
             for statement in file_format.migrations[step]:
                 db.execute(statement)
@@ -63,12 +62,14 @@ def _migrate(db: sqlite3.Connection, path: Path, file_format: SqliteFormat) -> N
             db.execute("ROLLBACK")
 
 
-def _keep_copy(db: sqlite3.Connection, path: Path, version: int) -> Path:
+def _keep_copy(path: Path, version: int) -> Path:
+    """Copy what is committed, while the caller keeps all others from writing."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
-        with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-            db.backup(copy)
+        # SQLite copies nothing over a connection that is writing, so another one reads.
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(draft, isolation_level=None)) as copy:
+            source.backup(copy)
             # So that the copy, put back under the old name, opens as the file did.
             copy.execute("PRAGMA journal_mode=WAL")
         _sync(draft)
