@@ -3,117 +3,18 @@
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bootfolder import make_folder
 from compute_bridge import boot
-from compute_bridge.model.coalition import (
-    CoalitionConfig,
-    ComputeConfig,
-    Handshake,
-    OrganismRef,
-)
-from compute_bridge.model.ids import Fingerprint, SealingKey, UniqueId, derive
-from compute_bridge.model.ticket import ClauseKind, TicketClause, TicketValidator
-from compute_bridge.model.units import BasisPoints
 from compute_bridge.ports.errors import BootError
-from compute_bridge.wire import codec
-from compute_bridge.wire.signing import fingerprint, public_key
 
 pytestmark = pytest.mark.anyio
-
-KEY = public_key(Ed25519PrivateKey.from_private_bytes(bytes(32)))
-
-BRIDGE = """
-[bridge]
-name = "north"
-state_dir = "state"
-root_key = "file:root.key"
-max_leases = 2
-[coalition]
-handshake = "handshake"
-fingerprint = "{fingerprint}"
-[network]
-kind = "memory"
-[attestation]
-source = "software"
-directory = "attester"
-development = "allow a development attester"
-[rate]
-policy = "cost-plus"
-margin_bps = 1000
-[routing]
-policy = "first-fit"
-[settlement]
-kind = "ledger"
-[[band]]
-name = "small"
-floor = {{ cpu_millis = 1, mem_mib = 1 }}
-ceiling = {{ cpu_millis = 1000, mem_mib = 1024 }}
-slots = 1
-[[backend]]
-name = "rack"
-kind = "baremetal"
-driver = "process"
-isolation = "none"
-ssh_key = "file:rack.key"
-currency = "EUR"
-cost = {{ vcpu = 1000000 }}
-[[backend.machine]]
-name = "r1"
-address = "127.0.0.1"
-port = 9
-host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
-region = "eu-north"
-cpu_millis = 1000
-mem_mib = 1024
-"""
-
-
-def handshake() -> Handshake:
-    seed = UniqueId(b"\1" * 32)
-    compute = ComputeConfig(
-        signing_key=KEY,
-        sealing_key=SealingKey(b"\1" + bytes(32)),
-        currency="EUR",
-        cadence_ms=1000,
-        rule="lowest-rate",
-        rule_fingerprint=Fingerprint(bytes(32)),
-        requester_fee=BasisPoints(0),
-        provider_fee=BasisPoints(0),
-        accept_within_ticks=10,
-        quote_max_age_ticks=100,
-        card_max_age_ticks=100,
-        anchors=(),
-        development_attestation=True,
-    )
-    coalition = CoalitionConfig(
-        schema=1,
-        seed=seed,
-        name="bridge-β",
-        lattices=(),
-        organisms=(),
-        atlas=None,
-        almanac=None,
-        chronicle=None,
-        compute=OrganismRef("compute", derive(seed, "compute"), fingerprint(compute)),
-        randomness=None,
-        ticket_validator=TicketValidator((TicketClause(ClauseKind.SIGNATURE, KEY),)),
-        successor_allowed=True,
-    )
-    return Handshake(coalition, compute)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with all that a boot needs up to its network."""
-    page = handshake()
-    (tmp_path / "handshake").write_bytes(codec.encode(page))
-    (tmp_path / "root.key").write_text("07" * 32 + "\n")
-    (tmp_path / "rack.key").write_text("not read before the fleet is built\n")
-    for name in ("root.key", "rack.key"):
-        (tmp_path / name).chmod(0o600)
-    (tmp_path / "bridge.toml").write_text(BRIDGE.format(fingerprint=fingerprint(page.coalition).hex()))
-    return tmp_path
+    return make_folder(tmp_path)
 
 
 def edit(folder: Path, old: str, new: str) -> None:
