@@ -32,7 +32,7 @@ from compute_bridge.host.lease_state import (
 from compute_bridge.host.listing import MAX_MACHINES
 from compute_bridge.host.market import Market
 from compute_bridge.host.reconcile import Reconciler
-from compute_bridge.host.sweep import gauges, plan
+from compute_bridge.host.sweep import NotServingError, answer_sweep, gauges, plan
 from compute_bridge.model import channels
 from compute_bridge.model.boot import LeaseSettings
 from compute_bridge.model.grant import ComputeGrant
@@ -298,6 +298,18 @@ async def test_a_machine_of_an_open_lease_is_no_stray(scene: Scene) -> None:
     assert {machine.id} == scene.rack.running
 
 
+async def test_the_machine_of_a_lease_s_next_attempt_is_no_stray(scene: Scene) -> None:
+    grant = await scene.grant()
+    await scene.intend(grant)
+    reconciler = scene.boot()
+    await reconciler.sweep(act=True)
+    await scene.intend(grant, attempt=1)
+    await scene.machine(grant, attempt=1)
+    findings = await reconciler.sweep(act=True)
+
+    assert () == findings.strays
+
+
 async def test_a_young_stray_is_left(scene: Scene) -> None:
     machine = await scene.stray()
     reconciler = scene.boot()
@@ -449,6 +461,28 @@ async def test_a_grant_that_the_journal_does_not_know_is_looked_for_in_the_marke
     assert [Reason.NOT_REAPED_GRANT_OPEN] == reasons(open_)
     assert [Reason.REAPED] == reasons(settled)
     assert ["reap-intended", "reaped"] == await scene.kinds(b"")
+
+
+async def test_one_sweep_ends_so_many_and_the_next_one_the_rest(scene: Scene) -> None:
+    grant = await scene.grant()
+    await scene.settle(grant)
+    for attempt in range(40):
+        await scene.machine(grant, attempt=attempt)
+    reconciler = scene.boot()
+    first = reasons(await look_beyond_the_window(scene, reconciler))
+    second = reasons(await reconciler.sweep(act=True))
+
+    assert (32, 8) == (first.count(Reason.REAPED), first.count(Reason.REAPABLE))
+    assert [Reason.REAPED] * 8 == second
+
+
+async def test_a_bridge_whose_epoch_is_not_raised_shows_the_plan_and_refuses_to_act(scene: Scene) -> None:
+    reconciler = scene.boot()
+    planned = await answer_sweep(reconciler, act=False, is_serving=False)
+
+    assert not planned["acted"]
+    with pytest.raises(NotServingError, match="has not raised its epoch"):
+        await answer_sweep(reconciler, act=True, is_serving=False)
 
 
 async def test_a_plan_touches_nothing(scene: Scene) -> None:
@@ -649,6 +683,21 @@ async def test_a_silent_backend_leaves_its_machines_and_the_others_go_on(scene: 
     assert (RACK,) == findings.silent
     assert [Reason.REAPED] == reasons(findings)
     assert ({machine.id}, set()) == (scene.rack.running, scene.cloud.running)
+
+
+async def test_a_stray_grows_old_while_its_backend_is_silent(scene: Scene) -> None:
+    await scene.stray()
+    reconciler = scene.boot()
+    await reconciler.sweep(act=True)
+    scene.rack.silence()
+    await scene.clock.advance(WINDOW_MS + 1)
+    await reconciler.sweep(act=True)
+    orphan_ms = reconciler.gauges()[0].oldest_orphan_ms
+    scene.rack.silence(on=False)
+    findings = await reconciler.sweep(act=True)
+
+    assert WINDOW_MS + 1 == orphan_ms
+    assert [Reason.REAPED] == reasons(findings)
 
 
 async def test_a_backend_that_never_answers_holds_nobody_up(scene: Scene) -> None:
