@@ -96,7 +96,7 @@ def _tell(grant: ComputeGrant | None, body: object) -> Told:
             return [(reason.value, detail)]
         case Running(instance=instance, backend=backend):
             started = at_utc(instance.started_at)
-            return [("", f"instance {instance.id} is ready on backend {backend}, started {started} by its record")]
+            return [("", f"instance {instance.id}, started {started} by its record, is ready on backend {backend}")]
         case Resumed(at=at):
             adopted = Reason.ADOPTED.value if at in ("running", "delivered", "ending") else ""
             return [(adopted, f"a later start of the bridge took the lease back, at {at}")]
