@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -36,10 +37,11 @@ def restore(dump: Path, path: Path) -> Path:
 
 def version(path: Path) -> int:
     with closing(sqlite3.connect(path)) as db:
-        return db.execute("PRAGMA user_version").fetchone()[0]
+        (number,) = db.execute("PRAGMA user_version").fetchone()
+    return int(number)
 
 
-def content(path: Path) -> list[object]:
+def content(path: Path) -> list[list[Any]]:
     with closing(sqlite3.connect(path)) as db:
         tables = ("SELECT * FROM events", "SELECT * FROM blobs", "SELECT * FROM leases ORDER BY lease")
         return [db.execute(table).fetchall() for table in tables]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -85,9 +86,10 @@ def ask(path: Path, statement: str):
         return db.execute(statement).fetchall()
 
 
-def show(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
+def show(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
     assert dispatch(["journal", "show", "--json", *arguments]) == Exit.OK
-    return json.loads(capsys.readouterr().out)
+    events: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return events
 
 
 # --- show -----------------------------------------------------------------------------------------
@@ -339,7 +341,7 @@ def documented(name: str):
     """Return a function of the operator's page, which imports nothing of compute-bridge."""
     block = PAGE.read_text().split("```python\n")[1].split("```")[0]
     assert "compute_bridge" not in block
-    found: dict = {}
+    found: dict[str, Any] = {}
     exec(block, found)
     return found[name]
 

@@ -1,10 +1,9 @@
 """Serve some leases in a real coalition and keep the bridge's journal, as a dump in SQL.
 
-``python tests/adapters/journals/make.py v2`` writes ``v2.sql`` beside this file. It is run once for each schema
-version, by the release that still writes that version, and never again: the dump is what that release wrote.
+``PYTHONPATH=tests/lib python tests/adapters/journals/make.py v2`` writes ``v2.sql`` beside this file. It is run once
+for each schema version, by the release that still writes that version, and never again: the dump is what it wrote.
 """
 
-import importlib.util
 import sqlite3
 import sys
 import tempfile
@@ -16,29 +15,26 @@ import anyio
 from compute_bridge.host.log_checks import await_log
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
+from compute_bridge.testing.memory_cloud import MemoryCloud
+from crashkit.coalition import SSH_KEY, found
 
 HERE = Path(__file__).parent
 RATE = MicrosPerHour(10**9)
 
 
-def _coalition():
-    spec = importlib.util.spec_from_file_location("e2e", HERE.parents[1] / "e2e" / "conftest.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-async def _serve(folder: Path, e2e) -> Path:
+async def serve(folder: Path) -> Path:
     """Return the journal of a bridge whose leases are settled, refused, delivered and provisioning."""
-    async with e2e._run_coalition(folder) as coalition, anyio.create_task_group() as tasks:
+    coalition = await found(folder, MemoryCloud())
+    async with coalition.market(), anyio.create_task_group() as tasks:
         requester = coalition.requester()
 
         async def submit(duration_ms):
             return await requester.submit(
-                coalition.manifest(duration_ms=duration_ms), RATE, e2e.SSH_KEY, open_ms=Milliseconds(600_000)
+                coalition.manifest(duration_ms=duration_ms), RATE, SSH_KEY, open_ms=Milliseconds(600_000)
             )
 
         async with coalition.bridge("one") as bridge:
+            assert bridge.provider
             bridge.provider.retired = True
             refused = await submit(60_000)
             tasks.start_soon(requester.serve_until_receipt, refused)
@@ -59,7 +55,8 @@ async def _serve(folder: Path, e2e) -> Path:
     return folder / "one" / "journal"
 
 
-def _dump(journal: Path, target: Path) -> None:
+def dump(journal: Path, target: Path) -> None:
+    """Write a journal as SQL that makes it again."""
     with closing(sqlite3.connect(journal)) as db:
         marks = [
             f"PRAGMA {name}={db.execute(f'PRAGMA {name}').fetchone()[0]};"
@@ -74,7 +71,7 @@ def main(name: str) -> None:
     if target.exists():
         raise SystemExit(f"{target.name} is there: what a release has written is not written again")
     with tempfile.TemporaryDirectory() as folder:
-        _dump(anyio.run(_serve, Path(folder), _coalition()), target)
+        dump(anyio.run(serve, Path(folder)), target)
 
 
 if __name__ == "__main__":
