@@ -1,42 +1,14 @@
 """What the fault fuzz has found: each a sequence that once broke an invariant, by the name of what must hold."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-
-import pytest
-from crashkit.fuzz_world import FuzzWorld, open_world
-from crashkit.invariants import check
-from crashkit.truth import Truth
-from crashkit.virtual_loop import VirtualLoop, threads_in_line
-
 from compute_bridge.model.control import ControlAction
+from crashkit.fuzz_world import FuzzWorld
+from crashkit.invariants import check
+from crashkit.play import Play
 
 HOUR_MS = 3_600_000
 
-Story = Callable[[FuzzWorld], Awaitable[None]]
 
-
-@pytest.fixture
-def play(tmp_path: Path) -> Callable[[Story], Truth]:
-    """Play a story, mend everything, let it settle, and return the truth."""
-
-    async def run(story: Story) -> Truth:
-        async with open_world(tmp_path, tmp_path / "attester") as world:
-            await story(world)
-            await world.mend_everything()
-            await world.settle()
-            assert [] == world.faults
-            return await world.truth()
-
-    def play(story: Story) -> Truth:
-        with threads_in_line(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            return runner.run(run(story))
-
-    return play
-
-
-def test_an_extension_under_a_clock_that_is_hours_fast_ends_no_machine(play: Callable[[Story], Truth]) -> None:
+def test_an_extension_under_a_clock_that_is_hours_fast_ends_no_machine(play: Play) -> None:
     async def story(world: FuzzWorld) -> None:
         await world.ask(300_000, comes=True, makes_key=False)
         await world.pass_time(60_000)
@@ -48,3 +20,36 @@ def test_an_extension_under_a_clock_that_is_hours_fast_ends_no_machine(play: Cal
 
     assert () == check(truth)
     assert [("deadline", 360_000)] == [(log.reason, log.billable_ms) for log in truth.logs]
+
+
+def test_a_machine_that_was_made_long_after_its_intent_is_not_cut_short_by_its_own_timer(play: Play) -> None:
+    async def story(world: FuzzWorld) -> None:
+        world.clouds[0].account.ailment = "timeout"
+        world.clouds[0].account.stir()
+        await world.ask(900_000, comes=True, makes_key=False)
+        await world.pass_time(1_000_000)
+        world.clouds[0].mend()
+        await world.pass_time(1_200_000)
+
+    truth = play(story)
+
+    assert () == check(truth)
+    assert [("deadline", 900_000)] == [(log.reason, log.billable_ms) for log in truth.logs]
+
+
+def test_a_machine_that_died_while_its_backend_was_silent_ends_by_its_own_cause(play: Play) -> None:
+    async def story(world: FuzzWorld) -> None:
+        await world.ask(600_000, comes=True, makes_key=False)
+        await world.pass_time(60_000)
+        account = world.clouds[0].account
+        account.ailment = "timeout"
+        account.end("m-1", "crashed")
+        await world.pass_time(900_000)
+        world.clouds[0].mend()
+        await world.pass_time(60_000)
+
+    truth = play(story)
+    (machine,) = truth.machines
+
+    assert () == check(truth)
+    assert [("lost", machine.ended_ms - machine.started_ms)] == [(log.reason, log.billable_ms) for log in truth.logs]

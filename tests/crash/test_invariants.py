@@ -78,7 +78,11 @@ MORE = {
     ),
     "more billed than granted": (
         "billed within life",
-        evolve(GOOD, awards=(evolve(GOOD.awards[0], duration_ms=HOUR - 1), GOOD.awards[1])),
+        evolve(
+            GOOD,
+            awards=(evolve(GOOD.awards[0], duration_ms=HOUR - 1), GOOD.awards[1]),
+            logs=(evolve(LOG, reason="released"), REFUSAL_LOG),
+        ),
     ),
     "a statement for other time than its log's": (
         "exact charge",
@@ -132,6 +136,12 @@ def test_a_late_log_of_a_grant_that_the_market_gave_up_is_no_violation() -> None
     nothing_owed = dict.fromkeys(GOOD.balances, 0)
 
     assert () == check(evolve(GOOD, statements=(given_up, again, NOTHING), balances=nothing_owed, books={PROVIDER: 0}))
+
+
+def test_a_lease_that_ended_before_its_extension_was_known_is_no_violation() -> None:
+    longer = evolve(GOOD.awards[0], duration_ms=2 * HOUR, shorter_ms=(HOUR,))
+
+    assert () == check(evolve(GOOD, awards=(longer, GOOD.awards[1])))
 
 
 def test_a_tolerance_that_is_stated_is_all_that_is_forgiven() -> None:

@@ -251,6 +251,8 @@ class Lease:
         """Return the running part, one for the life of this process, so that its clock runs on."""
         if self.running is None:
             metered = self.facts.get(Metered)
+            # An order that was made long after its intent carries an end that cuts the lease short.
+            is_cut = running.instance.ends_at < running.instance.started_at + self.duration_ms
             self.running = RunningLease(
                 self.tools,
                 running,
@@ -258,7 +260,7 @@ class Lease:
                 record=self.book.record,
                 counted_ms=metered.elapsed_ms if metered else Milliseconds(0),
                 is_resumed=not self._is_new,
-                is_extended=self.facts.get(Extended) is not None,
+                is_extended=is_cut or self.facts.get(Extended) is not None,
             )
         return self.running
 

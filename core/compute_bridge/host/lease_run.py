@@ -110,6 +110,7 @@ class RunningLease:
         await self._persist(self._terminate)
         exit_ = await self._exit_record()
         started = self.running.instance.started_at
+        reason = self._truer(reason, exit_)
         ended_at, evidence = self._end_of(reason, exit_)
         billable = Milliseconds(min(self.duration_ms, max(0, ended_at - started)))
         source = UsageSource.BACKEND if evidence is Reason.END_RECORDED else UsageSource.ALLOCATION
@@ -208,6 +209,13 @@ class RunningLease:
             logger.warning("lease %s: its end was not moved: %s", self._name, error)
 
     # --- its end ------------------------------------------------------------------------------
+
+    def _truer(self, reason: Reason, exit_: InstanceExit) -> Reason:
+        """Return the machine's own end where the backend, silent meanwhile, shows now that it came before ours."""
+        lived = exit_.ended_at - self.running.instance.started_at
+        if reason is not Reason.DEADLINE or not exit_.ended_at or lived >= self.duration_ms:
+            return reason
+        return reason if exit_.cause is ExitCause.TERMINATED else REASON_OF[exit_.cause]
 
     def _end_of(self, reason: Reason, exit_: InstanceExit) -> tuple[UtcMs, Reason]:
         """Return when the machine ended and how well that is known; never later than it can have been."""

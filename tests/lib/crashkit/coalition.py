@@ -41,6 +41,7 @@ from compute_bridge.ports.strategy import SettlementContext
 from compute_bridge.wire.signing import public_key
 from compute_bridge_ledger.ledger import LedgerConfig, open_ledger
 from compute_bridge_market import config as market_config
+from compute_bridge_market import market as market_plugin
 from compute_bridge_market.book import Book, open_book
 from compute_bridge_market.market import make_market
 from compute_bridge_market.module import Module, ModuleSecrets, make_module
@@ -73,6 +74,8 @@ class Coalition:
     verifier: DcapQuoteVerifier
     policy: QuotePolicy
     bridges: list[Bridge] = field(factory=list)
+    leader: market_plugin.Market | None = None
+    """The market that runs now, or ran last."""
 
     @property
     def clock(self) -> Clock:
@@ -192,6 +195,7 @@ class Coalition:
         """Run the market on the coalition's book until the context ends, as a kill would end it."""
         async with open_book(self.folder / BOOK, self.module.domain.coalition) as book:
             market = make_market(self.module, self.network, book, verifier=self.verifier, clock=self.clock)
+            self.leader = market
             ready = anyio.Event()
             async with anyio.create_task_group() as tasks:
                 server = Server(market, self.clock)

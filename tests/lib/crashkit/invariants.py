@@ -134,9 +134,9 @@ def full_term(truth: Truth) -> Iterator[str]:
         award = awards.get(log.grant)
         if award is None or log.reason != DEADLINE:
             continue
-        early = award.duration_ms - log.billable_ms
-        if early > truth.tolerance_ms:
-            yield f"grant {short(log.grant)}: its deadline came {early} ms before {award.duration_ms} ms were over"
+        terms = (*award.shorter_ms, award.duration_ms)
+        if min(abs(term - log.billable_ms) for term in terms) > truth.tolerance_ms:
+            yield f"grant {short(log.grant)}: its deadline came after {log.billable_ms} ms, the terms were {terms} ms"
 
 
 def _overbilled(truth: Truth, award: Award, log: Log) -> Iterator[str]:

@@ -25,13 +25,18 @@ class Machine:
 
 @frozen
 class Award:
-    """One grant that the market awarded; ``duration_ms`` is the duration in force, extensions included."""
+    """One grant that the market awarded; ``duration_ms`` is the duration in force, extensions included.
+
+    ``shorter_ms`` are the durations that were in force before the last extension: a lease that ended before the market
+    heard of its end may be extended all the same.
+    """
 
     grant: str
     grant_hash: str
     provider: str
     rate: int
     duration_ms: int
+    shorter_ms: tuple[int, ...] = ()
 
 
 @frozen

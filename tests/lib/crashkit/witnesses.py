@@ -6,6 +6,8 @@ from typing import TypeVar
 from attrs import frozen
 
 from compute_bridge.model import channels
+from compute_bridge.model.channels import CONTROL_VERDICTS
+from compute_bridge.model.control import ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import PublicKey
 from compute_bridge.model.settlement import Claim, SettlementStatement
@@ -72,7 +74,16 @@ class Witnesses:
         value = grant.value
         booked = await self.book.run(lambda db: find_award(db, value.id))
         duration = booked.duration_ms if booked else value.duration_ms
-        return Award(value.id.hex(), grant.hash.hex(), value.provider_id.hex(), value.rate, duration)
+        told = [self._signed(one, ControlVerdict, self.module.key).value for one in await self._all(CONTROL_VERDICTS)]
+        terms = {value.duration_ms, *(one.duration_ms for one in told if one.grant_id == value.id)}
+        return Award(
+            grant=value.id.hex(),
+            grant_hash=grant.hash.hex(),
+            provider=value.provider_id.hex(),
+            rate=value.rate,
+            duration_ms=duration,
+            shorter_ms=tuple(sorted(terms - {duration})),
+        )
 
     def _log(self, entry: Entry) -> Log:
         log = self._ours(entry, ComputeLog)
