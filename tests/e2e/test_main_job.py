@@ -153,10 +153,10 @@ async def test_a_backend_that_goes_silent_neither_ends_nor_bills_wrongly(open_co
 async def test_a_backend_that_was_silent_at_the_start_is_reconciled_when_it_is_back(open_coalition) -> None:
     async with open_coalition() as coalition:
         await coalition.cloud.go_down()
-        async with coalition.bridge("one") as bridge:
+        async with coalition.bridge("one", sweep_every_s=5) as bridge:
             silent = bridge.findings.silent
             await coalition.cloud.come_back()
-            await coalition.clock.sleep_ms(2000 * bridge.parts.boot.bridge.refresh_s)
+            await coalition.clock.sleep_ms(20_000)
 
             assert ("memory",) == silent
             assert () == bridge.findings.silent

@@ -525,6 +525,23 @@ async def test_a_bridge_sweeps_in_every_period(scene: Scene) -> None:
     assert 2 <= scene.rack.listings <= scene.clock.monotonic_ms() // 60_000
 
 
+async def test_while_the_journal_cannot_be_read_nothing_is_touched_and_sweeps_go_on(
+    scene: Scene, tmp_path: Path
+) -> None:
+    machine = await scene.stray()
+    async with open_sqlite_journal(tmp_path / "closed", scene.clock, create=True) as journal:
+        pass
+    reconciler = evolve(scene, journal=journal).boot()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reconciler.run)
+        with anyio.fail_after(20):
+            while scene.rack.listings < 3:
+                await scene.clock.advance(WINDOW_MS)
+        tasks.cancel_scope.cancel()
+
+    assert {machine.id} == scene.rack.running
+
+
 async def test_a_backend_is_listed_once_a_sweep_however_many_leases_it_has(scene: Scene) -> None:
     for _ in range(3):
         await scene.lease()
@@ -720,6 +737,7 @@ def no_such_thing() -> Any:
         (lambda: "machines", Reason.PLUGIN_RESULT),
         (lambda: [], Reason.PLUGIN_RESULT),
         (lambda: (1, 2), Reason.PLUGIN_RESULT),
+        (lambda: (Instance.__new__(Instance),), Reason.PLUGIN_RESULT),
         (no_such_thing, Reason.BACKEND_FAULT),
     ],
 )
@@ -763,6 +781,32 @@ async def test_of_a_listing_with_one_id_twice_nothing_is_believed(scene: Scene) 
 
     assert (RACK,) == findings.silent
     assert {machine.id, other.id} == scene.rack.running
+
+
+@pytest.mark.parametrize("field", ["id", "token", "ownership"])
+async def test_of_a_listing_with_an_instance_that_no_constructor_made_nothing_is_believed(
+    scene: Scene, field: str
+) -> None:
+    machine = await scene.stray()
+    broken = evolve(machine)
+    object.__setattr__(broken, field, ["not", "what", "it", "was"])
+    scene.rack.tells = lambda: (broken,)
+    findings = await scene.boot().sweep(act=True)
+
+    assert [(RACK, Reason.PLUGIN_RESULT)] == [(one.backend, one.reason) for one in findings.silences]
+
+
+async def test_a_find_that_tells_half_an_instance_ends_nothing(scene: Scene) -> None:
+    machine = await scene.stray()
+
+    async def half(_token: Token) -> Any:
+        return Instance.__new__(Instance)
+
+    scene.rack.on_find = half
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert [Reason.NOT_REAPED_UNCONFIRMED] == reasons(findings)
+    assert {machine.id} == scene.rack.running
 
 
 @pytest.mark.parametrize("window", [-1, None, True, 1.5])

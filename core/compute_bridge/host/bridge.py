@@ -215,8 +215,6 @@ class Bridge:
             try:
                 await self.parts.journal.probe()
                 await self.look()
-                if self.findings and self.findings.silent:
-                    await self.reconcile()
             except (PluginResultError, NetworkError, JournalError) as error:
                 logger.error("the last offers and rates stand: %s", error)  # noqa: TRY400 - the message says it all
             _given(self.publisher).changed()

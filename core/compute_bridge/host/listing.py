@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
-from attrs import frozen
+import anyio.to_thread
+from attrs import frozen, validate
 
 from compute_bridge.host.plugin_call import PluginResultError, backend_call, reason_of
 from compute_bridge.model.ids import BackendName, Token
@@ -18,6 +19,8 @@ T = TypeVar("T")
 ANSWER_S = 60.0
 """How long a backend may take for one answer, in real seconds."""
 MAX_MACHINES = 100_000
+
+_INLINE = 1000
 
 
 @frozen
@@ -48,7 +51,7 @@ async def list_machines(backend: Backend, clock: Clock, *, answer_s: float = ANS
     began_ms = clock.monotonic_ms()
     try:
         found: object = await answer(backend.name, "list_owned", backend.list_owned, within_s=answer_s)
-        return Listing(backend.name, _checked(backend.name, found), began_ms, _window(backend))
+        return Listing(backend.name, await _checked(backend.name, found), began_ms, _window(backend))
     except ComputeBridgeError as error:
         return Silence(backend.name, reason_of(error), str(error))
 
@@ -65,9 +68,10 @@ async def find_machine(backend: Backend, token: Token, *, answer_s: float = ANSW
     found = await answer(backend.name, "find", find, within_s=answer_s)
     if found is None:
         return None
-    if not isinstance(found, Instance) or found.token != token:
-        raise PluginResultError(f"backend {backend.name}: find returned something else; report it")
-    return found
+    machine = _machine(backend.name, "find", found)
+    if machine.token != token:
+        raise PluginResultError(f"backend {backend.name}: find returned the machine of another token; report it")
+    return machine
 
 
 async def answer(backend: BackendName, doing: str, call: Callable[[], Awaitable[T]], *, within_s: float) -> T:
@@ -85,17 +89,36 @@ async def answer(backend: BackendName, doing: str, call: Callable[[], Awaitable[
         ) from error
 
 
-def _checked(backend: BackendName, found: object) -> tuple[Instance, ...]:
+async def _checked(backend: BackendName, found: object) -> tuple[Instance, ...]:
     where = f"backend {backend}: list_owned"
     if not isinstance(found, tuple):
         raise PluginResultError(f"{where} returned {type(found).__name__}, no tuple; report it to its author")
     if len(found) > MAX_MACHINES:
         raise PluginResultError(f"{where} returned {len(found)} machines, more than {MAX_MACHINES}; report it")
-    for one in found:
-        if not isinstance(one, Instance) or not isinstance(one.ownership, Ownership):
-            raise PluginResultError(f"{where} returned {type(one).__name__} among its machines; report it")
-    if len({one.id for one in found}) != len(found):
+    if len(found) <= _INLINE:
+        machines = _machines(backend, found)
+    else:
+        # A long listing takes longer to check than the event loop may stand still.
+        machines = await anyio.to_thread.run_sync(_machines, backend, found)
+    if len({one.id for one in machines}) != len(machines):
         raise PluginResultError(f"{where} returned one instance id twice; report it to its author")
+    return machines
+
+
+def _machines(backend: BackendName, found: tuple[object, ...]) -> tuple[Instance, ...]:
+    return tuple(_machine(backend, "list_owned", one) for one in found)
+
+
+def _machine(backend: BackendName, doing: str, found: object) -> Instance:
+    """Return ``found`` when it is a whole instance; who goes round its constructor can make half ones."""
+    ownership: object = getattr(found, "ownership", None)
+    if not isinstance(found, Instance) or not isinstance(ownership, Ownership):
+        raise PluginResultError(f"backend {backend}: {doing} returned {type(found).__name__}, no Instance; report it")
+    try:
+        validate(found)
+        validate(ownership)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise PluginResultError(f"backend {backend}: {doing} returned no whole Instance: {error}; report it") from error
     return found
 
 

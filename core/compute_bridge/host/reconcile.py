@@ -21,7 +21,7 @@ from compute_bridge.model.ids import BackendName, GrantId, InstanceId, Token, sh
 from compute_bridge.model.reason import Reason
 from compute_bridge.ports.backend import Instance
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import BootError
+from compute_bridge.ports.errors import BootError, ComputeBridgeError
 from compute_bridge.ports.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Reconciler:
             await self.clock.sleep_ms(1000 * self.settings.sweep_every_s)
             try:
                 await self.sweep(act=True)
-            except BootError as error:
+            except ComputeBridgeError as error:
                 # The journal cannot be read: then nothing is known to be a stray, and nothing is touched.
                 logger.error("this sweep came to nothing: %s", error)  # noqa: TRY400 - the message says it all
 
