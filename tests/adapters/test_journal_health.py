@@ -210,3 +210,51 @@ async def test_a_disk_that_is_really_full_is_told_and_room_on_it_is_found(tmp_pa
     assert [{"reason": "full", "since_ms": 1_000}] == outages
     assert 1 == done.stderr.count("no event can be recorded")
     assert 1 == done.stderr.count("events are recorded again")
+
+
+_AFTER_A_STOP = """
+import json, os, sys
+from pathlib import Path
+import anyio
+from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
+from compute_bridge.ports.journal import EventDraft
+from compute_bridge.testing.clock import VirtualClock
+
+async def write(path):
+    async with open_sqlite_journal(path, VirtualClock(), create=True) as journal:
+        await journal.record(EventDraft("first"))
+
+async def go_on(path, ballast):
+    async with open_sqlite_journal(path, VirtualClock()) as journal:
+        await journal.verify()
+        found = [journal.health.is_writable, journal.health.reason]
+        await journal.record(EventDraft("ended"))
+        found.append((await journal.probe()).is_writable)
+        ballast.unlink()
+        found.append((await journal.probe()).is_writable)
+    print(json.dumps(found))
+
+folder = Path(sys.argv[1])
+anyio.run(write, folder / "bridge.journal")
+ballast = os.open(folder / "ballast", os.O_WRONLY | os.O_CREAT)
+try:
+    while True:
+        os.write(ballast, bytes(4096))
+except OSError:
+    os.close(ballast)
+anyio.run(go_on, folder / "bridge.journal", folder / "ballast")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+async def test_a_journal_opens_on_a_disk_that_is_really_full_and_is_unwritable_until_there_is_room(tmp_path) -> None:
+    command = f'mount -t tmpfs -o size=16m tmpfs "$0" && exec "{sys.executable}" -c "$1" "$0"'
+    done = await anyio.to_thread.run_sync(
+        lambda: subprocess.run(
+            ["unshare", "--mount", "sh", "-c", command, tmp_path, _AFTER_A_STOP], capture_output=True, text=True
+        )
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert [False, "full", False, True] == json.loads(done.stdout)
+    assert "the disk is full; opened with the room that was kept" in done.stderr

@@ -13,6 +13,7 @@ import anyio
 from attrs import evolve, frozen
 
 from compute_bridge.adapters import sqlite_chain as chain
+from compute_bridge.adapters.disk_reserve import free_bytes, hold, release_when_low
 from compute_bridge.adapters.file_lock import FileHeldError, FileLock
 from compute_bridge.adapters.sqlite_file import create_file, explain, open_file, primary_code
 from compute_bridge.adapters.sqlite_migration import migrate_file
@@ -66,6 +67,7 @@ class _Parts:
     meter: Callable[[sqlite3.Connection], tuple[int, int]]
     sizes: tuple[int, int]
     sequence: int
+    is_low: bool
 
 
 class SqliteJournal(Journal):
@@ -77,7 +79,8 @@ class SqliteJournal(Journal):
         self._lock = parts.lock
         self._meter = parts.meter
         self._sizes = parts.sizes
-        self._health = JournalHealth(True, "", clock.utc_ms(), parts.sequence, *parts.sizes)
+        reason = "full" if parts.is_low else ""
+        self._health = JournalHealth(not reason, reason, clock.utc_ms(), parts.sequence, *parts.sizes)
         self._writer = SqliteWriter(
             parts.writer, "journal-writer", self._explain_write, committed=partial(self._measure, parts.writer)
         )
@@ -202,7 +205,8 @@ async def open_sqlite_journal(
     """Open the journal and hold it against every other bridge; beside it stands ``<path>.lock``.
 
     A missing file is made, with mode 0600, only when ``create`` is true: a bridge that has lost its journal
-    must not begin a new one by itself. An older journal is migrated, and kept beside it as it was. SQLite's own
+    must not begin a new one by itself. Beside it a little room is held, so that it opens on a full disk too; it is
+    unwritable then until there is more. An older journal is migrated, and kept beside it as it was. SQLite's own
     pages are checked here, the chain by ``verify``.
     ``max_bytes`` bounds the file; beyond it the journal counts as full.
 
@@ -224,6 +228,7 @@ def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _
             create_file(path, chain.JOURNAL_FILE)
         lock = _take_lock(path)
         undo.callback(lock.release)
+        is_low = _use_reserve(path)
         migrate_file(path, chain.JOURNAL_FILE, busy_ms=busy_ms)
         writer = open_file(path, chain.JOURNAL_FILE, busy_ms=busy_ms, writes=True)
         undo.callback(writer.close)
@@ -234,16 +239,23 @@ def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _
             (page_size,) = writer.execute("PRAGMA page_size").fetchone()
             writer.execute(f"PRAGMA max_page_count={max(max_bytes // page_size, 1)}")
         meter = partial(_measure, path, max_bytes=max_bytes)
-        parts = _Parts(lock, writer, reader, meter, meter(reader), chain.head(reader)[0])
+        parts = _Parts(lock, writer, reader, meter, meter(reader), chain.head(reader)[0], is_low)
+        hold(path)
         undo.pop_all()
     return parts
+
+
+def _use_reserve(path: Path) -> bool:
+    is_low = release_when_low(path)
+    if is_low:
+        logger.error("journal %s: the disk is full; opened with the room that was kept for this: make room", path)
+    return is_low
 
 
 def _measure(path: Path, db: sqlite3.Connection, *, max_bytes: int | None) -> tuple[int, int]:
     """Return the bytes of the journal's files and those that they may still grow by."""
     size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
-    disk = os.statvfs(path.parent)
-    room = disk.f_bavail * disk.f_frsize
+    room = free_bytes(path.parent)
     if max_bytes is not None:
         (pages,), (page_size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
         room = min(room, max(0, max_bytes - pages * page_size))
