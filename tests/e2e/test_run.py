@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from compute_bridge.cli.metrics import METRICS
 from crashkit.scene import Ground, Scene, Settings
 
 pytestmark = pytest.mark.timeout(60)
@@ -50,11 +51,15 @@ def test_a_bridge_that_waits_for_the_market_stops_whole_when_told_to(scene: Scen
         read_until(bridge, "raise the epoch")
         with start(scene, "status", "--config", str(scene.boot_file)) as status:
             told, _ = status.communicate(timeout=30)
+        with start(scene, "metrics", "--config", str(scene.boot_file)) as metrics:
+            figures, _ = metrics.communicate(timeout=30)
         bridge.send_signal(stop)
         lines = read_until(bridge, "stopped")
         code = bridge.wait(timeout=30)
 
     assert "card.admitted: false" in told
+    assert 'compute_bridge_oldest_orphan_seconds{backend="truth"} 0.0' in figures
+    assert set() == {one.name for one in METRICS if one.name.removesuffix("_total") not in figures}
     assert f"draining after {stop.name}" in "".join(lines)
     assert 0 == code
     assert not (scene.folder / "bridge" / "control.sock").exists()
