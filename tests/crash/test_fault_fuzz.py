@@ -3,18 +3,21 @@
 Time is virtual and threads are waited for, so a sequence of steps that fails once fails always.
 """
 
+import os
+import secrets
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from attrs import evolve
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from compute_bridge.model.control import ControlAction
-from crashkit.fuzz_world import WorldRun
+from crashkit.fuzz_world import WorldRun, in_memory
 from crashkit.invariants import check
 
 HOUR_MS = 3_600_000
@@ -30,7 +33,7 @@ class FaultFuzz(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="cb-fuzz-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cb-fuzz-", dir=in_memory()))
         self.run = WorldRun(self.folder, self.attester)
         self.world = self.run.world
 
@@ -87,12 +90,16 @@ class FaultFuzz(RuleBasedStateMachine):
     def mend_cloud(self, cloud: int) -> None:
         self.world.clouds[cloud].mend()
 
-    @rule(cloud=CLOUDS, index=st.integers(0, 9))
-    def end_machine(self, cloud: int, index: int) -> None:
+    @rule(cloud=CLOUDS, index=st.integers(0, 9), state=st.sampled_from(["crashed", "preempted"]))
+    def end_machine(self, cloud: int, index: int, state: str) -> None:
         account = self.world.clouds[cloud].account
         alive = [one.id for one in account.machines.values() if not one.is_gone]
         if alive:
-            account.end(alive[index % len(alive)], "crashed")
+            account.end(alive[index % len(alive)], state)
+
+    @rule(cloud=CLOUDS)
+    def double_create(self, cloud: int) -> None:
+        self.world.clouds[cloud].doubles_create = True
 
     # --- market and network ---------------------------------------------------------------------
 
@@ -155,23 +162,28 @@ class FaultFuzz(RuleBasedStateMachine):
         self.run.do(self.world.start_bridge)
 
 
-@pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> type[FaultFuzz]:
-    FaultFuzz.attester = tmp_path_factory.mktemp("fuzz") / "attester"
+QUIET = {"deadline": None, "database": None, "print_blob": True, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.fixture(scope="module")
+def machine(attester: Path) -> type[FaultFuzz]:
+    FaultFuzz.attester = attester
     return FaultFuzz
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_no_sequence_of_faults_loses_doubles_or_misbills_anything(machine: type[FaultFuzz]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=15,
-            deadline=None,
-            derandomize=True,
-            print_blob=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+    # Not shrunk: the steps are few, and are printed.
+    few = settings(
+        max_examples=25, stateful_step_count=15, derandomize=True, phases=[Phase.explicit, Phase.generate], **QUIET
     )
+    run_state_machine_as_test(machine, settings=few)
+
+
+@pytest.mark.soak
+def test_no_long_sequence_of_faults_does_either(machine: type[FaultFuzz]) -> None:
+    """Play thousands from a seed that is printed; FUZZ_SEED plays it again, FUZZ_EXAMPLES says how many."""
+    drawn = int(os.environ.get("FUZZ_SEED", "0")) or secrets.randbits(32) + 1
+    sys.stderr.write(f"\nFUZZ_SEED={drawn}\n")
+    many = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "3000")), stateful_step_count=40, **QUIET)
+    run_state_machine_as_test(seed(drawn)(machine), settings=many)

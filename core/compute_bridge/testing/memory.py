@@ -55,7 +55,12 @@ _MEANINGS: dict[str, tuple[type[errors.BackendError], str]] = {
 }
 # After these nothing is concluded: the machine may be there, and the same token may be tried again.
 _OPEN_ENDED = (errors.UnavailableError, errors.ThrottledError, errors.CredentialsError)
-_CAUSES = {"deleted": ExitCause.TERMINATED, "crashed": ExitCause.LOST, "expired": ExitCause.DEADLINE}
+_CAUSES = {
+    "deleted": ExitCause.TERMINATED,
+    "crashed": ExitCause.LOST,
+    "expired": ExitCause.DEADLINE,
+    "preempted": ExitCause.PREEMPTED,
+}
 
 
 @frozen(kw_only=True)

@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from compute_bridge.ports.clock import Clock
 from compute_bridge.testing.held import Held
 
-_GONE = ("crashed", "deleted", "expired")
+_GONE = ("crashed", "deleted", "expired", "preempted")
 
 
 class CloudError(Exception):
@@ -57,7 +57,7 @@ IMAGES = ("plain",)
 class Machine:
     """One machine as the cloud describes it: a snapshot.
 
-    ``state`` is starting, ready, crashed, deleted or expired.
+    ``state`` is starting, ready, crashed, deleted, expired or preempted.
     """
 
     id: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
@@ -23,7 +24,7 @@ from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.ports.errors import ComputeBridgeError
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
-from compute_bridge.testing.memory_account import IMAGES, Account, Client
+from compute_bridge.testing.memory_account import IMAGES, Account, Client, CloudError, Machine
 from compute_bridge_market.book import Book
 from compute_bridge_market.config import LimitSettings
 from crashkit.coalition import SSH_KEY, Coalition, found
@@ -48,6 +49,27 @@ HASTE_MS = 120_000
 KEY = b"the key of every account"
 
 
+def in_memory() -> Path | None:
+    """Return a folder that no disk slows down, or None where the system has none: what is killed here is no system."""
+    shared = Path("/dev/shm")
+    return shared if os.access(shared, os.W_OK) else None
+
+
+class DoublingClient(Client):
+    """A session whose next create may arrive twice."""
+
+    def __init__(self, cloud: "FuzzCloud") -> None:
+        super().__init__(cloud.account, KEY)
+        self._cloud = cloud
+
+    async def create(self, **order: Any) -> Machine:
+        machine = await super().create(**order)
+        if self._cloud.doubles_create:
+            self._cloud.doubles_create = False
+            raise CloudError("name-taken", machine.name)
+        return machine
+
+
 @define
 class FuzzCloud:
     """One account and how it lists."""
@@ -55,6 +77,8 @@ class FuzzCloud:
     name: BackendName
     clock: LoopClock
     account: Account = field(init=False)
+    doubles_create: bool = False
+    """Whether the next create arrives twice, so that its caller hears the answer to the second."""
     slowness: Slowness = field(factory=Slowness)
 
     def __attrs_post_init__(self) -> None:
@@ -63,7 +87,7 @@ class FuzzCloud:
     def open(self, clock: LoopClock, gate: Gate) -> Backend:
         """Return a backend of a bridge that reads ``clock``."""
         context = BackendContext(self.name, clock, lambda _ref: KEY)
-        return GatedBackend(context, Client(self.account, KEY), gate, self.slowness)
+        return GatedBackend(context, DoublingClient(self), gate, self.slowness)
 
     def image(self) -> ImageRef:
         """Return the one image of this cloud."""
@@ -72,7 +96,7 @@ class FuzzCloud:
     def mend(self) -> None:
         """Let the account answer, at once and truly, and have everything free."""
         self.account.ailment = self.account.scarcity = ""
-        self.account.loses_next_answer = False
+        self.account.loses_next_answer = self.doubles_create = False
         self.slowness.slow_ms = self.slowness.stale_ms = 0
         self.account.stir()
 

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from crashkit.fuzz_world import FuzzWorld, open_world
+from crashkit.fuzz_world import FuzzWorld, in_memory, open_world
 from crashkit.truth import Truth
 from crashkit.virtual_loop import VirtualLoop, threads_in_line
 
@@ -12,11 +13,11 @@ Story = Callable[[FuzzWorld], Awaitable[None]]
 Play = Callable[[Story], Truth]
 
 
-def play_in(folder: Path) -> Play:
+def play_in(attester: Path) -> Play:
     """Return what plays a story in a new world, mends everything, lets it settle, and returns the truth."""
 
-    async def run(story: Story) -> Truth:
-        async with open_world(folder, folder / "attester") as world:
+    async def run(folder: Path, story: Story) -> Truth:
+        async with open_world(folder, attester) as world:
             await story(world)
             await world.mend_everything()
             await world.settle()
@@ -25,7 +26,8 @@ def play_in(folder: Path) -> Play:
             return await world.truth()
 
     def play(story: Story) -> Truth:
-        with threads_in_line(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            return runner.run(run(story))
+        with TemporaryDirectory(dir=in_memory()) as folder, threads_in_line():
+            with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+                return runner.run(run(Path(folder), story))
 
     return play
