@@ -2,12 +2,15 @@
 
 import shutil
 import sqlite3
-from contextlib import aclosing, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
 import pytest
+from attrs import evolve
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from compute_bridge.adapters.memory_network import MemoryNetwork
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
 from compute_bridge.host.boots import boot_keys, known_boots
 from compute_bridge.host.identity import Identity
@@ -15,11 +18,15 @@ from compute_bridge.host.journal_check import LOSS_ACCEPTED, accept_loss, find_l
 from compute_bridge.host.log_checks import await_log
 from compute_bridge.host.market import Market
 from compute_bridge.model import channels
+from compute_bridge.model.card import EpochClaim
 from compute_bridge.model.control import ControlAction
-from compute_bridge.model.units import MicrosPerHour, Milliseconds
+from compute_bridge.model.ids import GrantId
+from compute_bridge.model.reason import Reason
+from compute_bridge.model.units import MicrosPerHour, Milliseconds, UtcMs
+from compute_bridge.model.usage import ComputeLog, Outcome, UsageMetrics
 from compute_bridge.ports.clock import poll
-from compute_bridge.ports.errors import JournalError
-from compute_bridge.wire.signing import sign
+from compute_bridge.ports.errors import JournalError, NetworkError
+from compute_bridge.wire.signing import public_key, sign
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -212,28 +219,78 @@ async def test_an_accepted_loss_is_exactly_what_was_shown(open_coalition, tmp_pa
             await check(coalition, folder)
 
 
-async def test_junk_in_the_market_stops_no_boot(open_coalition) -> None:
+@asynccontextmanager
+async def an_open_lease(coalition):
+    """A bridge with one lease that waits for its envelope."""
+    requester = coalition.requester()
+    async with coalition.bridge("one", envelope_wait_s=3600) as bridge:
+        await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
+        with anyio.fail_after(20):
+            await poll(coalition.clock, 1000, lambda: are_all(bridge, "granted"))
+        async with aclosing(requester.market.grants(0)) as grants:
+            _, grant = await anext(grants)
+        with anyio.fail_after(20):
+            await poll(coalition.clock, 1000, lambda: cursor_passed(coalition, bridge.parts.identity.provider, 1))
+        yield bridge, grant
+
+
+def log_of(grant, provider, epoch: int) -> ComputeLog:
+    no = UtcMs(0)
+    usage = UsageMetrics()
+    return ComputeLog(
+        grant, provider, epoch, 0, Outcome.REFUSED, Reason.RETIRED, no, no, Milliseconds(0), usage, b"", True
+    )
+
+
+async def test_what_a_stranger_signs_in_our_name_stops_no_boot(open_coalition) -> None:
     async with open_coalition() as coalition:
-        requester = coalition.requester()
-        async with coalition.bridge("one", envelope_wait_s=3600) as bridge:
-            await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
-            with anyio.fail_after(20):
-                await poll(coalition.clock, 1000, lambda: are_all(bridge, "granted"))
-            ((grant, *_),) = [(row.lease,) for row in await bridge.parts.journal.lease_states()]
-            identity, network = bridge.parts.identity, coalition.network
-            provider = identity.provider
-        stranger = Identity.from_root_seed(bytes([9]) * 32, identity.domain)
-        held = await network.get(channels.EPOCHS, provider)
-        junk = sign(
-            stranger.certify(stranger.boot_secrets(bytes(32)).keys, 7).value, stranger.root, domain=identity.domain
-        )
-        await network.put(channels.EPOCHS, provider, junk.raw, expect=held.version)
-        await network.append(channels.LOGS, grant, b"junk" + provider)
-        tail = await network.append(channels.GRANT_STREAM, b"junk", junk.raw + provider)
+        network = coalition.network
+        async with an_open_lease(coalition) as (bridge, grant):
+            identity = bridge.parts.identity
+        provider, domain = identity.provider, identity.domain
+        stranger = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
+        for root_key in (public_key(stranger), identity.root_key):
+            claim = sign(EpochClaim(provider, root_key, 7, public_key(stranger)), stranger, domain=domain)
+            held = await network.get(channels.EPOCHS, provider)
+            await network.put(channels.EPOCHS, provider, claim.raw, expect=held.version)
+        forged_log = sign(log_of(grant.value.id, provider, 7), stranger, domain=domain)
+        await network.append(channels.LOGS, grant.value.id, forged_log.raw)
+        forged = sign(evolve(grant.value, id=GrantId(b"\x08" * 32)), stranger, domain=domain)
+        tail = await network.append(channels.GRANT_STREAM, forged.value.id, forged.raw)
         await network.save_cursor(channels.bridge_consumer(provider), channels.GRANT_STREAM, tail)
         loss = await check(coalition, coalition.folder / "one")
 
         assert loss.is_none
+
+
+async def test_our_own_log_of_another_lease_says_nothing_of_this_one(open_coalition) -> None:
+    async with open_coalition() as coalition:
+        async with an_open_lease(coalition) as (bridge, grant):
+            identity, current = bridge.parts.identity, bridge.parts.current
+        other = sign(log_of(GrantId(b"\x08" * 32), identity.provider, 1), current.signing, domain=identity.domain)
+        await coalition.network.append(channels.LOGS, grant.value.id, other.raw)
+        loss = await check(coalition, coalition.folder / "one")
+
+        assert loss.is_none
+
+
+class SilentNetwork(MemoryNetwork):
+    """Another client of a network in memory, that gets no answer about epochs."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        super().__init__()
+        vars(self).update(vars(network))
+
+    async def get(self, collection: str, key: bytes):
+        raise NetworkError("nobody answers")
+
+
+async def test_a_market_that_cannot_be_asked_is_not_taken_for_one_that_holds_nothing(open_coalition) -> None:
+    async with open_coalition() as coalition:
+        async with coalition.bridge("one"):
+            pass
+        with pytest.raises(NetworkError, match="nobody answers"):
+            await check(evolve(coalition, network=SilentNetwork(coalition.network)), coalition.folder / "one")
 
 
 async def test_a_boot_that_is_refused_has_drawn_no_keys(open_coalition, tmp_path) -> None:
