@@ -143,7 +143,7 @@ class FileAccount(Account):
         self._ids = (token_hex(8) for _ in count())  # type: ignore[assignment]
 
     @property
-    def ailment(self) -> str:  # type: ignore[override]
+    def ailment(self) -> str:
         """The code that every call meets."""
         return self.lever("ailment")
 
@@ -152,7 +152,7 @@ class FileAccount(Account):
         self.pull("ailment", code)
 
     @property
-    def scarcity(self) -> str:  # type: ignore[override]
+    def scarcity(self) -> str:
         """The code that every create meets."""
         return self.lever("scarcity")
 

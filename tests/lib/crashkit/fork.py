@@ -1,6 +1,7 @@
 """The other end of the template's socket: to start it, and to have it fork."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
-from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from attrs import define, field
 
@@ -18,14 +18,16 @@ def open_template(folder: Path, installed: Path) -> Iterator[Path]:
     """Start a template and yield its socket; all that was forked from it ends with this context."""
     # A socket's address holds some hundred letters, so it is named from the folder itself.
     path = folder / "fork"
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    # A variable of ours would change what the boot files say.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COMPUTE_BRIDGE_")}
+    paths = [str(Path(__file__).parents[1]), *filter(None, [inherited.get("PYTHONPATH")])]
     with (folder / "template.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "crashkit.template", str(path), str(installed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment,
+            env={**inherited, "PYTHONPATH": os.pathsep.join(paths)},
         )
     with process:
         assert process.stdout is not None
@@ -55,7 +57,7 @@ class Child:
 @asynccontextmanager
 async def fork(template: Path, role: str, log: Path, /, **arguments: object) -> AsyncIterator[Child]:
     """Have the template fork a child that becomes ``role``; when this context ends it is killed, and dead."""
-    stream: ByteStream = await anyio.connect_unix(template)
+    stream = await anyio.connect_unix(template)
     async with stream:
         await stream.send(json.dumps({"role": role, "log": str(log), "arguments": arguments}).encode() + b"\n")
         lines = BufferedByteReceiveStream(stream)

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from pathlib import Path
 
 from compute_bridge.adapters import sqlite_chain
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
@@ -21,7 +22,7 @@ from compute_bridge.wire import codec
 from compute_bridge.wire.signing import Signed, open_signed
 from compute_bridge_ledger.book import open_book
 from compute_bridge_ledger.ledger import FILE
-from compute_bridge_market.ledger import trial_balance
+from compute_bridge_market.ledger import HOLDS, balance, trial_balance
 from crashkit.file_truth import machines_of
 from crashkit.scene import Scene
 from crashkit.truth import Award, Claimed, Log, Reply, Statement, Truth
@@ -116,9 +117,19 @@ def _money(scene: Scene) -> tuple[dict[str, int], int]:
         book.close()
 
 
+def held(scene: Scene) -> int:
+    """Return what the market's books hold for grants that are not booked yet; the market may be alive."""
+    with _reading(scene.market_file.with_name("ledger.db")) as db:
+        return -balance(db, HOLDS)
+
+
 def lease_states(scene: Scene) -> dict[str, str]:
     """Return how the leases of a bridge that is alive stand, by grant; nothing while it has no journal."""
     if not scene.journal.exists():
         return {}
-    with closing(sqlite3.connect(f"{scene.journal.as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+    with _reading(scene.journal) as db:
         return {row.lease.hex(): row.state for row in sqlite_chain.lease_states(db, frozenset())}
+
+
+def _reading(path: Path) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5))

@@ -1,15 +1,16 @@
 """Many schedules at once, and what came of each."""
 
 import json
+import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
 import anyio
-from attrs import define, frozen
+from attrs import define
 
 from crashkit.fork import fork, open_template
 from crashkit.scene import Ground
@@ -17,22 +18,24 @@ from crashkit.schedule import Plan, Verdict
 
 AT_ONCE = 8
 """How many schedules are played at a time: each waits more than it works."""
+MOST_TOLD = 10
 
 
 @define
 class Matrix:
-    """A template and a founded market, ready to play plans."""
+    """A template and a founded market, ready to play plans. ``keep`` keeps the files of good schedules too."""
 
     folder: Path
     ground: Ground
     template: Path
+    keep: bool = False
     played: int = 0
 
-    def play(self, plans: Iterable[Plan], *, at_once: int = AT_ONCE) -> list[Verdict]:
+    def play(self, plans: Iterable[Plan]) -> list[Verdict]:
         """Play the plans and return their verdicts in the same order."""
-        return anyio.run(partial(self._play_all, list(plans), at_once))
+        return anyio.run(partial(self._play_all, list(plans)))
 
-    async def _play_all(self, plans: list[Plan], at_once: int) -> list[Verdict]:
+    async def _play_all(self, plans: list[Plan]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
         waiting = iter(enumerate(plans))
 
@@ -41,7 +44,7 @@ class Matrix:
                 verdicts[index] = await self._play(plan)
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(at_once):
+            for _ in range(AT_ONCE):
                 tasks.start_soon(work)
         return [verdicts[index] for index in range(len(plans))]
 
@@ -49,13 +52,8 @@ class Matrix:
         self.played += 1
         folder = self.folder / f"{self.played:05}"
         folder.mkdir()
-        arguments = {
-            "plan": plan.id,
-            "folder": str(folder),
-            "ground": str(self.ground.folder),
-            "template": str(self.template),
-        }
-        async with fork(self.template, "schedule", folder / "schedule.log", **arguments) as schedule:
+        paths = {"folder": str(folder), "ground": str(self.ground.folder), "template": str(self.template)}
+        async with fork(self.template, "schedule", folder / "schedule.log", plan=plan.id, **paths) as schedule:
             await schedule.ended()
         file = folder / "verdict.json"
         if not file.exists():
@@ -63,21 +61,32 @@ class Matrix:
         verdict = Verdict(**json.loads(file.read_text()))
         if verdict.violations:
             verdict.violations.append(f"its files: {folder}")
-        else:
+        elif not self.keep:
             shutil.rmtree(folder)
         return verdict
 
 
 @contextmanager
-def open_matrix() -> Iterator[Matrix]:
-    """Found a market, start a template, and yield what plays; its folder stays if anything in it failed."""
+def open_matrix(*, keep: bool = False) -> Iterator[Matrix]:
+    """Found a market, start a template, and yield what plays; the files of whatever went wrong stay."""
     folder = Path(mkdtemp(prefix="crash-"))
     ground = Ground.lay(folder / "ground")
     with open_template(folder, ground.installed) as template:
-        matrix = Matrix(folder, ground, template)
-        yield matrix
+        yield Matrix(folder, ground, template, keep)
     if not any(folder.glob("[0-9]*")):
         shutil.rmtree(folder)
 
 
-__all__ = ["Callable", "frozen"]
+def report(verdicts: Iterable[Verdict]) -> str:
+    """Return what went wrong, each with the command that plays it alone; empty if nothing did."""
+    bad = [verdict for verdict in verdicts if verdict.violations]
+    lines = [f"{len(bad)} of the schedules went wrong"] if bad else []
+    for verdict in bad[:MOST_TOLD]:
+        lines += [f"PYTHONPATH=tests/lib python -m crashkit.replay {shlex.quote(verdict.plan)}"]
+        lines += [f"    {line}" for line in verdict.violations]
+    return "\n".join(lines)
+
+
+def deaths(verdicts: Iterable[Verdict]) -> set[str]:
+    """Return the distinct deaths that were died: the story, the life, the point and which passing of it."""
+    return {verdict.plan for verdict in verdicts if verdict.deaths}

@@ -28,10 +28,16 @@ def place() -> None:
     """Place every probe; call it before anything of the host is imported."""
     instrument([f"compute_bridge.host.{path.stem}" for path in awaited_files()])
     _probe("compute_bridge.adapters.sqlite_journal", "SqliteJournal", "record", _record, _no_room)
-    for method in ("append", "put", "save_cursor"):
+    for method in ("append", "put", "save_cursor", "find"):
         _probe("compute_bridge.adapters.sqlite_network", "SqliteNetwork", method, _network(method), NetworkError)
     for method in _BACKEND:
-        _probe("crashkit.file_truth", "FileTruthBackend", method, lambda *_, name=method, **__: f"backend {name}", UnavailableError)
+        _probe(
+            "crashkit.file_truth",
+            "FileTruthBackend",
+            method,
+            lambda *_, name=method, **__: f"backend {name}",
+            UnavailableError,
+        )
     for function in ("_write_schema", "_publish"):
         _probe_function("compute_bridge.adapters.sqlite_file", function)
 
@@ -53,9 +59,7 @@ def _no_room(message: str) -> JournalUnwritableError:
     return JournalUnwritableError(message, reason="full")
 
 
-def _probe(
-    module: str, cls: str, method: str, name: Callable[..., str], fault: Callable[[str], Exception]
-) -> None:
+def _probe(module: str, cls: str, method: str, name: Callable[..., str], fault: Callable[[str], Exception]) -> None:
     owner = getattr(importlib.import_module(module), cls)
     call = getattr(owner, method)
 
@@ -63,9 +67,9 @@ def _probe(
     async def probed(*arguments: Any, **named: Any) -> Any:
         point = name(*arguments, **named)
         POINTS.hit(f"before {point}")
+        if POINTS.fails(point):
+            raise fault(f"{point}: refused by the story")
         try:
-            if POINTS.fails(point):
-                raise fault(f"{point}: refused by the story")
             result = await call(*arguments, **named)
         except Exception:
             POINTS.hit(f"after failed {point}")

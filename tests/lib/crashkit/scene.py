@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compute_bridge.adapters.boot_inputs import read_handshake
@@ -26,7 +26,6 @@ ROOT = "crash-root"
 ACCOUNT = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 CADENCE_MS = 5_000
 CREDIT = 10**12
-FEES = {"requester_bps": 100, "provider_bps": 50}
 
 _LIMITS = """
 [limits]
@@ -39,7 +38,7 @@ name = "crash"
 state_dir = "bridge"
 root_key = "file:bridge.key"
 max_leases = 2
-refresh_s = 600
+refresh_s = {refresh_s}
 drain_s = {drain_s}
 
 [coalition]
@@ -71,6 +70,7 @@ kind = "ledger"
 envelope_wait_s = {envelope_wait_s}
 provision_allowance_s = 86400
 meter_every_s = {meter_every_s}
+sweep_every_s = {sweep_every_s}
 
 [[band]]
 name = "standard"
@@ -105,7 +105,8 @@ class Ground:
             cadence_ms=CADENCE_MS,
             anchors=((ROOT, str(ground.anchor)),),
             accounts=(("alice", key, CREDIT),),
-            **FEES,
+            requester_bps=100,
+            provider_bps=50,
         )
         path = write_market(folder / "market", terms)
         path.write_text(path.read_text().replace("\n[attestation]", f"{_LIMITS}\n[attestation]"))
@@ -139,6 +140,8 @@ class Settings:
     envelope_wait_s: int = 60
     meter_every_s: int = 3600
     window_ms: int = 0
+    refresh_s: int = 600
+    sweep_every_s: int = 60
 
 
 @frozen
@@ -162,10 +165,7 @@ class Scene:
             attester=ground.folder / "attester",
             root=ROOT,
             anchor=ground.anchor,
-            drain_s=settings.drain_s,
-            envelope_wait_s=settings.envelope_wait_s,
-            meter_every_s=settings.meter_every_s,
-            window_ms=settings.window_ms,
+            **asdict(settings),
         )
         (folder / "bridge.toml").write_text(text)
         (folder / "requester").mkdir(mode=0o700)

@@ -21,14 +21,16 @@ from crashkit import invariants
 from crashkit.clock import Birth, SharedClock
 from crashkit.file_truth import FileAccount
 from crashkit.fork import fork
-from crashkit.gather import gather, lease_states
+from crashkit.gather import gather, held, lease_states
 from crashkit.points import Kill, read_points
 from crashkit.scene import ACCOUNT, Ground, Scene
-from crashkit.stage import LOOK_S, Stage
+from crashkit.stage import Stage
 from crashkit.stories import STORIES, Story
 
 PATIENCE_S = 45
 MOST_LIVES = 12
+_TOLD = (0, -signal.SIGTERM, -signal.SIGKILL)
+"""How a bridge may end that the story told to."""
 LAST_LINES = 30
 
 
@@ -136,14 +138,16 @@ class Schedule:
                 tasks.start_soon(partial(self._must_live, market.ended, "the market", log))
                 with anyio.move_on_after(PATIENCE_S) as patience:
                     await story.play(stage)
-                    await self._quiet(stage)
+                    await stage.until(partial(self._is_quiet, stage))
                 if patience.cancelled_caught:
                     states = lease_states(stage.scene)
                     self.verdict.violations.append(f"not quiet within {PATIENCE_S} s; leases: {states}")
                 tasks.cancel_scope.cancel()
 
     async def _keep_bridge(self, stage: Stage) -> None:
+        stage.may_live.set()
         for life in range(MOST_LIVES):
+            await stage.may_live.wait()
             kill = next((kill for kill in self.plan.kills if kill.life == life), None)
             await self._live(stage, life, kill)
         raise ScheduleError(f"the bridge has died {MOST_LIVES} times")
@@ -156,11 +160,12 @@ class Schedule:
                 stage.bridge_pid, stage.life = bridge.pid, life
                 code = await bridge.ended()
         finally:
+            stage.bridge_pid = 0
             passed, last = read_points(stage.scene.points(life))
             self.verdict.points.append(passed)
             if last:
                 self.verdict.deaths.append(f"{last}@{life}")
-        if not (code == -signal.SIGKILL and last) and not (code == 0 and stage.stopping):
+        if not (code == -signal.SIGKILL and last) and not (stage.stopping and code in _TOLD):
             raise ScheduleError(f"life {life} of the bridge ended by itself with {code}: {_tail(log)}")
         stage.stopping = False
 
@@ -168,17 +173,13 @@ class Schedule:
         code = await ended()
         raise ScheduleError(f"{name} ended with {code}: {_tail(log)}")
 
-    async def _quiet(self, stage: Stage) -> None:
-        while not await self._is_quiet(stage):
-            await anyio.sleep(LOOK_S)
-
     async def _is_quiet(self, stage: Stage) -> bool:
         network = stage.requester.network
         grants = await network.tail(channels.GRANT_STREAM)
         if grants < stage.asked or await network.tail(channels.SETTLEMENTS) < grants:
             return False
         states = lease_states(stage.scene)
-        if len(states) < grants or set(states.values()) != {"settled"}:
+        if len(states) < grants or set(states.values()) != {"settled"} or held(stage.scene):
             return False
         # The bridge has read the last statement when its cursor is past it: then its own book is whole.
         provider = (await stage.provider()).hex()

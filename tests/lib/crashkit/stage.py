@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 from attrs import define, evolve, field
 
-from compute_bridge.adapters.requester_store import FileRequesterStore
+from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.host.envelopes import seal_envelope
 from compute_bridge.host.race import race
 from compute_bridge.host.requester import NoLeaseError, Requester
@@ -21,15 +21,18 @@ from compute_bridge.model.ids import ProviderId
 from compute_bridge.model.manifest import ComputeManifest, ImageRef, SourceRef
 from compute_bridge.model.resources import Requirements, Resources
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
+from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import MarketError, ReceiptError
 from compute_bridge.wire.signing import Signed, sign
 from crashkit.file_truth import FileAccount
+from crashkit.gather import lease_states
 from crashkit.scene import Scene
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
 MAX_RATE = MicrosPerHour(10**9)
 OPEN_MS = Milliseconds(36_000_000)
-LOOK_S = 0.01
+LOOK_MS = 10
+_WALL = SystemClock()
 
 
 @define
@@ -43,6 +46,7 @@ class Stage:
     bridge_pid: int = field(default=0, init=False)
     life: int = field(default=0, init=False)
     stopping: bool = field(default=False, init=False)
+    may_live: anyio.Event = field(factory=anyio.Event, init=False)
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -89,8 +93,14 @@ class Stage:
         raise RuntimeError("a network's follow has ended")
 
     async def release(self, handle: RequestHandle) -> None:
-        """Release the lease."""
+        """Release the lease, once the requester has taken the grant in."""
+        await self.until(lambda: self._has_grant(handle))
         await self._control(handle, ControlAction.RELEASE)
+
+    async def _has_grant(self, handle: RequestHandle) -> bool:
+        requester = self.requester
+        kept = await load_request(requester.store, requester.market.domain, handle)
+        return bool(kept.progress.grant)
 
     async def extend(self, handle: RequestHandle, by_ms: int) -> None:
         """Make the lease longer."""
@@ -105,12 +115,25 @@ class Stage:
         """Post an envelope whose body is signed as it should be and does not open the request's commitments."""
         requester = self.requester
         grant = await self.granted(handle)
-        assert isinstance(requester.store, FileRequesterStore)
         kept = await load_request(requester.store, requester.market.domain, handle)
         body = sign(evolve(kept.body.value, manifest_salt=bytes(32)), kept.signing, domain=requester.market.domain)
         _, card = await requester.market.card(grant.value.card_hash)
         sealed = seal_envelope(body, grant, card.value.binding.keys.sealing)
         await requester.shuffle.post(grant.value.bearer_pointer, sealed)
+
+    async def carded(self) -> None:
+        """Return once the bridge sells."""
+        await self.until(self._is_carded)
+
+    async def _is_carded(self) -> bool:
+        return any(card.value.rates.rows for _, card in await self.requester.market.roster())
+
+    async def taken_on(self) -> None:
+        """Return once the bridge has journalled a lease."""
+        await self.until(self._is_taken_on)
+
+    async def _is_taken_on(self) -> bool:
+        return bool(lease_states(self.scene))
 
     async def squat(self, handle: RequestHandle) -> None:
         """Take the id of the grant's usage log for something else, as anybody may."""
@@ -121,17 +144,31 @@ class Stage:
 
     async def until(self, claim: Callable[[], Awaitable[bool]]) -> None:
         """Return once the claim holds."""
-        while not await claim():
-            await anyio.sleep(LOOK_S)
+        await poll(_WALL, LOOK_MS, partial(_holding, claim))
 
     def crash_machines(self) -> None:
         """Let every machine die by itself."""
         for machine in list(self.cloud.machines):
             self.cloud.end(machine, "crashed")
 
-    async def stop_bridge(self) -> None:
-        """Send SIGTERM and return when the next life has begun."""
-        life, self.stopping = self.life, True
-        os.kill(self.bridge_pid, signal.SIGTERM)
-        while self.life == life:
-            await anyio.sleep(LOOK_S)
+    async def stop_bridge(self, by: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal and return when the bridge has ended; the next one waits for :meth:`start_bridge`."""
+        # The bridge may be dead just now, and the next one not have begun.
+        await self.until(self._lives)
+        self.may_live, self.stopping = anyio.Event(), True
+        os.kill(self.bridge_pid, by)
+        await self.until(self._has_stopped)
+
+    async def _lives(self) -> bool:
+        return bool(self.bridge_pid)
+
+    async def _has_stopped(self) -> bool:
+        return not self.stopping
+
+    def start_bridge(self) -> None:
+        """Let the next bridge begin."""
+        self.may_live.set()
+
+
+async def _holding(claim: Callable[[], Awaitable[bool]]) -> bool | None:
+    return True if await claim() else None

@@ -1,7 +1,7 @@
 """What happens to leases, as a table: each story is played once unkilled, and again for every point that it passes."""
 
+import signal
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import anyio
 from attrs import field, frozen
@@ -22,7 +22,7 @@ class Story:
 
     play: Callable[[Stage], Awaitable[None]]
     outcomes: frozenset[str] = frozenset({"served"})
-    settings: Settings = Settings()
+    settings: Settings = field(factory=Settings)
     levers: dict[str, str] = field(factory=dict)
     faults: dict[str, int] = field(factory=dict)
 
@@ -91,7 +91,37 @@ async def _drained(stage: Stage) -> None:
     handle = await stage.submit(HOUR_MS)
     await stage.receipt(handle)
     await stage.stop_bridge()
+    stage.start_bridge()
     await stage.release(handle)
+
+
+async def _early(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.taken_on()
+    await stage.stop_bridge()
+    stage.start_bridge()
+    await stage.receipt(handle)
+    await stage.release(handle)
+
+
+async def _beforehand(stage: Stage) -> None:
+    await stage.carded()
+    # A bridge that drains sells nothing any more, so this one is killed.
+    await stage.stop_bridge(signal.SIGKILL)
+    handle = await stage.submit(HOUR_MS)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.receipt, handle)
+        await stage.granted(handle)
+        await stage.release(handle)
+        stage.start_bridge()
+
+
+async def _away(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.stop_bridge()
+    stage.crash_machines()
+    stage.start_bridge()
 
 
 STORIES: dict[str, Story] = {
@@ -105,9 +135,18 @@ STORIES: dict[str, Story] = {
     "extended": Story(_extended),
     "squatted": Story(_squatted),
     "silent": Story(_silent),
-    "lost-answer": Story(_released, settings=Settings(window_ms=2_000), levers={"loses": "yes"}),
+    "lost-answer": Story(_released, settings=Settings(window_ms=2_000, sweep_every_s=5), levers={"loses": "yes"}),
     "pair": Story(_pair),
     "drained": Story(_drained),
+    "early": Story(_early),
+    "beforehand": Story(_beforehand),
+    "away": Story(_away),
+    "looking": Story(_extended, settings=Settings(meter_every_s=15, refresh_s=5, sweep_every_s=5)),
+    "doubtful": Story(
+        _drained,
+        settings=Settings(sweep_every_s=5),
+        faults={"backend usage": 1, "find settlements": 1, "find control-verdicts": 1},
+    ),
     "faults": Story(
         _released,
         settings=Settings(meter_every_s=15),
@@ -128,5 +167,3 @@ STORIES: dict[str, Story] = {
     ),
 }
 """Every story by its name."""
-
-__all__ = ["STORIES", "Story", "partial"]

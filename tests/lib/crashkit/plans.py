@@ -1,0 +1,48 @@
+"""Which deaths are played: every point that the unkilled stories pass, and more of them as a bridge recovers."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from random import Random  # noqa: TID251 - seeded, and the seed is told
+
+from crashkit.points import Kill
+from crashkit.schedule import Plan, Verdict
+from crashkit.stories import STORIES
+
+RECOVERY_POINTS = 250
+"""About how many points a bridge passes from its start to the end of a lease that it has resumed."""
+
+
+def unkilled() -> list[Plan]:
+    """Return each story without a death."""
+    return [Plan(story) for story in STORIES]
+
+
+def all_plans(recorded: Iterable[Verdict], *, most: int) -> list[Plan]:
+    """Return a plan for each point that the unkilled stories passed, at most ``most`` for the passings of one point."""
+    plans = []
+    for verdict in recorded:
+        for life, points in enumerate(verdict.points):
+            passed: Counter[str] = Counter()
+            for name in points:
+                passed[name] += 1
+                if passed[name] <= most:
+                    plans.append(Plan(verdict.plan, (Kill(life, passed[name], name),)))
+    return plans
+
+
+def chosen_plans(recorded: Iterable[Verdict]) -> list[Plan]:
+    """Return one plan for each name of a point, where a story passes it first."""
+    first: dict[str, Plan] = {}
+    for plan in all_plans(recorded, most=1):
+        first.setdefault(plan.kills[0].name, plan)
+    return list(first.values())
+
+
+def again(plans: Sequence[Plan], random: Random, *, count: int, deaths: int = 3) -> Iterator[Plan]:
+    """Yield ``count`` of the plans, each with one or two deaths more while the bridge recovers."""
+    for _ in range(count):
+        plan = random.choice(plans)
+        kills = list(plan.kills)
+        for _ in range(random.randint(1, deaths - 1)):
+            kills.append(Kill(kills[-1].life + 1, random.randint(1, RECOVERY_POINTS)))
+        yield Plan(plan.story, tuple(kills))
