@@ -285,7 +285,7 @@ async def test_a_cost_cannot_leap_across_a_restart(book, clock, tmp_path):
 
 @pytest.mark.anyio
 async def test_a_large_catalogue_is_journalled_in_pieces_that_can_be_read_again(book, clock, tmp_path):
-    long = "x" * 120
+    long = "\N{OLD PERSIAN SIGN A}" * 120
     async with journal_at(tmp_path, clock) as journal:
         sold(book, *(offer(clock, f"{long}{at}", vcpu=10**15) for at in range(450)))
         await book.ledger.write(journal, now_ms=0)

@@ -6,7 +6,8 @@ from attrs import evolve
 
 from compute_bridge.host.attempt import AttemptLimits
 from compute_bridge.host.fleet import Fleet
-from compute_bridge.host.routing import PlacementError, Router
+from compute_bridge.host.lease_state import MAX_BODY, routed
+from compute_bridge.host.routing import PlacementError, Router, RouteStep
 from compute_bridge.model.boot import BelowCost
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import (
@@ -42,6 +43,7 @@ from compute_bridge.ports.errors import (
 from compute_bridge.ports.strategy import Preference, RoutingPolicy
 from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.testing.orders import make_order
+from compute_bridge.wire import codec
 from compute_bridge.wire.tokens import order_token
 
 NOW = VirtualClock().utc_ms()
@@ -819,3 +821,31 @@ async def test_a_grant_that_only_offers_in_quarantine_could_serve_is_refused_for
     error = await Rig(Scripted("rack", (free,))).refused()
 
     assert (Reason.COST_ZERO, [("free", Reason.COST_ZERO)]) == (error.reason, reasons(error.passed_over))
+
+
+class Slow(Journal):
+    """A journal in which a day passes with each failure."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self._clock = clock
+
+    async def failed(self, order, reason, detail):
+        await self._clock.advance(86_400_000)
+        await super().failed(order, reason, detail)
+
+
+@pytest.mark.anyio
+async def test_an_offer_whose_cost_grows_stale_on_the_way_is_not_ordered():
+    full = NoCapacityError("full", scope=Scope.OFFER)
+    rig = Rig(Scripted("rack", (offer("a"), offer("b", micros=200)), provision=[full]))
+    rig.journal = Slow(rig.clock)
+    error = await rig.refused()
+
+    assert [("a", Reason.NO_CAPACITY), ("b", Reason.COST_STALE)] == reasons(error.steps)
+
+
+def test_a_step_of_any_words_fits_in_the_journal():
+    step = RouteStep(BackendName("rack"), "\N{FULL BLOCK}" * 128, Reason.BACKEND_FAULT, "\N{FULL BLOCK}" * 9000)
+
+    assert len(codec.encode(routed((step.line,) * 96))) < MAX_BODY

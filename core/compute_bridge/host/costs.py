@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 AHEAD_MS = 3_600_000
 """How far a cost's ``observed_at`` may lie in the future: clocks differ, but not by more than this."""
 _WHOLE = 10_000
-_CHUNK = 200
+# So many that an event can be read again, however long their ids are.
+_CHUNK = 80
 _NAMES = (*fields_dict(UnitNanos), "address")
 
 _Parts: TypeAlias = tuple[int, ...]

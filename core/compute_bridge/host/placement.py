@@ -9,6 +9,9 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.ports.backend import Instance, Order
 from compute_bridge.ports.errors import ComputeBridgeError
 
+MAX_LINE_BYTES = 600
+"""What the journal keeps of one step: a backend may say what it likes, and all steps must be read again."""
+
 
 @frozen
 class RouteStep:
@@ -21,9 +24,10 @@ class RouteStep:
 
     @property
     def line(self) -> str:
-        """The step for people: the reason code, a space, and the rest."""
+        """The step for people: the reason code, a space, and the rest; at most ``MAX_LINE_BYTES``."""
         where = f"{self.backend}/{self.offer_id}" if self.offer_id else self.backend
-        return f"{self.reason} {where}: {' '.join(self.detail.split())[:300]}"
+        line = f"{self.reason} {where}: {' '.join(self.detail.split())[:300]}"
+        return line.encode()[:MAX_LINE_BYTES].decode(errors="ignore")
 
 
 @frozen
