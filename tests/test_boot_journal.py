@@ -164,6 +164,16 @@ def test_a_loss_is_accepted_in_words_and_then_the_boot_goes_on(folder: Path, cap
     assert (2, [LossAccepted((public_key(LOST),), (), ())]) == anyio.run(booted, folder / "state" / JOURNAL)
 
 
+def test_a_broken_pin_keeps_the_network_s_plugin_from_the_root_key(folder: Path, capsys) -> None:
+    anyio.run(claim_epoch, folder / "network", LOST)
+    with (folder / "bridge.toml").open("a") as file:
+        file.write(f'[plugins]\ncompute-bridge-nowhere = "blake3:{"0" * 64}"\n')
+
+    assert dispatch(["journal", "accept-loss", "--yes"]) == Exit.CONFIG
+    assert "[plugins] pins compute-bridge-nowhere, which is not installed" in capsys.readouterr().err
+    assert (1, []) == anyio.run(booted, folder / "state" / JOURNAL)
+
+
 def test_nothing_is_accepted_of_a_journal_that_lacks_nothing(folder: Path, capsys) -> None:
     assert dispatch(["journal", "accept-loss", "--yes"]) == Exit.OK
 

@@ -178,6 +178,15 @@ def test_verify_names_the_head_that_an_operator_writes_down(path: Path, capsys):
     assert f"head {count} {head.hex()}, schema version 1" == told[1]
 
 
+def test_a_copy_in_another_folder_is_checked_before_it_is_put_back(path: Path, tmp_path: Path, capsys):
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / JOURNAL).write_bytes(path.read_bytes())
+    change(path, "DELETE FROM events WHERE sequence = 9")
+
+    assert dispatch(["journal", "verify", "--set", f"bridge.state_dir={tmp_path / 'backup'}"]) == Exit.OK
+    assert f"journal {tmp_path / 'backup' / JOURNAL}: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [["verify"], ["show"], ["export"]])
 def test_an_older_journal_is_read_as_it_is(path: Path, command: list[str], capsys):
     before = path.read_bytes()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +16,7 @@ import click
 from compute_bridge.adapters.boot_file import LoadedBoot, load_boot
 from compute_bridge.adapters.journal_file import Filter, read_journal
 from compute_bridge.adapters.sqlite_journal import JOURNAL
-from compute_bridge.cli.context import say
+from compute_bridge.cli.context import load_plugins, say
 from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.options import config_option, json_option, set_option
 from compute_bridge.ports.command import CommandContext
@@ -244,6 +245,9 @@ async def _accept_loss(context: CommandContext, loaded: LoadedBoot, yes: bool) -
     handshake = await run(read_handshake, Path(boot.coalition.handshake), boot.coalition.fingerprint)
     seed = read_seed("bridge.root_key", await run(_root_key, loaded))
     identity = Identity.from_root_seed(seed, market_domain(handshake))
+    # Compared with its pin before it is imported, as by a boot: the root key is in this process.
+    wanted = [("networks", boot.network.kind)]
+    await run(partial(load_plugins, wanted, pins=boot.plugins, named_at=loaded.named_at))
     table = {"kind": boot.network.kind, **boot.network.settings}
     path = Path(boot.bridge.state_dir) / JOURNAL
     async with (
