@@ -789,7 +789,7 @@ async def test_of_a_listing_with_an_instance_that_no_constructor_made_nothing_is
 ) -> None:
     machine = await scene.stray()
     broken = evolve(machine)
-    object.__setattr__(broken, field, ["not", "what", "it", "was"])
+    object.__setattr__(broken, field, machine)
     scene.rack.tells = lambda: (broken,)
     findings = await scene.boot().sweep(act=True)
 
