@@ -84,6 +84,12 @@ MORE = {
             logs=(evolve(LOG, reason="released"), REFUSAL_LOG),
         ),
     ),
+    "an extension that was cut short": (
+        "full term",
+        evolve(
+            GOOD, awards=(evolve(GOOD.awards[0], duration_ms=HOUR + 1001, shorter_ms=(HOUR - 1001,)), GOOD.awards[1])
+        ),
+    ),
     "a statement for other time than its log's": (
         "exact charge",
         evolve(GOOD, logs=(evolve(LOG, billable_ms=HOUR - 1, reason="released"), REFUSAL_LOG)),

@@ -128,14 +128,18 @@ def billed_within_life(truth: Truth) -> Iterator[str]:
 
 
 def full_term(truth: Truth) -> Iterator[str]:
-    """A lease that ended at its deadline ran for all that was granted, whatever any clock showed meanwhile."""
+    """A lease that ended at its deadline ran for all that was granted, whatever any clock showed meanwhile.
+
+    An extension that nobody could tell the backend in time may be cut short by the grace, the grant itself never.
+    """
     awards = {award.grant: award for award in truth.awards}
     for log in truth.logs:
         award = awards.get(log.grant)
         if award is None or log.reason != DEADLINE:
             continue
         terms = (*award.shorter_ms, award.duration_ms)
-        if min(abs(term - log.billable_ms) for term in terms) > truth.tolerance_ms:
+        allowed = truth.grace_ms if log.billable_ms >= min(terms) else truth.tolerance_ms
+        if min(abs(term - log.billable_ms) for term in terms) > allowed:
             yield f"grant {short(log.grant)}: its deadline came after {log.billable_ms} ms, the terms were {terms} ms"
 
 
