@@ -15,14 +15,17 @@ from compute_bridge.cli.context import make_command_context
 from compute_bridge.host.bridge import Bridge
 from compute_bridge_market.command import market as market_command
 from crashkit.clock import Birth, SharedClock
+from crashkit.plants import PLANTS
 from crashkit.points import POINTS, Kill
 from crashkit.scene import Scene
 
 
-def bridge(*, folder: str, life: int, kill: str) -> int:
-    """Be a bridge until SIGTERM or the kill."""
+def bridge(*, folder: str, life: int, kill: str, plant: str) -> int:
+    """Be a bridge until SIGTERM or the kill, with a fault planted in it if one is named."""
     logging.basicConfig(stream=sys.stderr, level="INFO", format="%(relativeCreated)d %(name)s %(message)s")
     scene = Scene(Path(folder))
+    if plant:
+        PLANTS[plant].sow()
     POINTS.arm(scene.points(life), Kill.parse(kill) if kill else None, scene.faults)
     anyio.run(_serve_bridge, scene)
     return 0

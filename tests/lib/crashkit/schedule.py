@@ -28,6 +28,7 @@ from crashkit.stage import Stage
 from crashkit.stories import STORIES, Story
 
 PATIENCE_S = 45
+PATIENCE_WITH_FAULTS_S = 8
 MOST_LIVES = 12
 _TOLD = (0, -signal.SIGTERM, -signal.SIGKILL)
 """How a bridge may end that the story told to."""
@@ -36,21 +37,24 @@ LAST_LINES = 30
 
 @frozen
 class Plan:
-    """What to play: a story and its deaths, at most one for each life of the bridge."""
+    """What to play: a story and its deaths, at most one for each life of the bridge, with a fault planted or none."""
 
     story: str
     kills: tuple[Kill, ...] = ()
+    plant: str = ""
 
     @property
     def id(self) -> str:
         """How it is called, and replayed."""
-        return "|".join([self.story, *(kill.id for kill in self.kills)])
+        head = f"{self.story}+{self.plant}" if self.plant else self.story
+        return "|".join([head, *(kill.id for kill in self.kills)])
 
     @classmethod
     def parse(cls, text: str) -> "Plan":
         """Return the plan of which ``text`` is the id."""
-        story, *kills = text.split("|")
-        return cls(story, tuple(Kill.parse(kill) for kill in kills))
+        head, *kills = text.split("|")
+        story, _, plant = head.partition("+")
+        return cls(story, tuple(Kill.parse(kill) for kill in kills), plant)
 
 
 @define
@@ -136,12 +140,13 @@ class Schedule:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep_bridge, stage)
                 tasks.start_soon(partial(self._must_live, market.ended, "the market", log))
-                with anyio.move_on_after(PATIENCE_S) as patience:
+                patience_s = PATIENCE_WITH_FAULTS_S if self.plan.plant else PATIENCE_S
+                with anyio.move_on_after(patience_s) as patience:
                     await story.play(stage)
                     await stage.until(partial(self._is_quiet, stage))
                 if patience.cancelled_caught:
                     states = lease_states(stage.scene)
-                    self.verdict.violations.append(f"not quiet within {PATIENCE_S} s; leases: {states}")
+                    self.verdict.violations.append(f"not quiet within {patience_s} s; leases: {states}")
                 tasks.cancel_scope.cancel()
 
     async def _keep_bridge(self, stage: Stage) -> None:
@@ -154,7 +159,12 @@ class Schedule:
 
     async def _live(self, stage: Stage, life: int, kill: Kill | None) -> None:
         log = self.folder / f"bridge-{life}.log"
-        arguments = {"folder": str(stage.scene.folder), "life": life, "kill": kill.id if kill else ""}
+        arguments = {
+            "folder": str(stage.scene.folder),
+            "life": life,
+            "kill": kill.id if kill else "",
+            "plant": self.plan.plant,
+        }
         try:
             async with fork(self.template, "bridge", log, **arguments) as bridge:
                 stage.bridge_pid, stage.life = bridge.pid, life
