@@ -112,6 +112,9 @@ class _Template:
         connection.close()
 
     def _let_go(self, pid: int, connection: socket.socket) -> None:
+        # Both ends may come in one batch: then the child was waited for a moment ago, and its id is nobody's.
+        if connection.fileno() < 0:
+            return
         self._selector.unregister(connection)
         os.kill(pid, signal.SIGKILL)
 
