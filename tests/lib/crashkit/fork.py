@@ -57,11 +57,13 @@ class Child:
 @asynccontextmanager
 async def fork(template: Path, role: str, log: Path, /, **arguments: object) -> AsyncIterator[Child]:
     """Have the template fork a child that becomes ``role``; when this context ends it is killed, and dead."""
-    stream = await anyio.connect_unix(template)
-    async with stream:
+    # Shielded: who has a child forked must come to know of it, or could not wait for its end.
+    with anyio.CancelScope(shield=True):
+        stream = await anyio.connect_unix(template)
         await stream.send(json.dumps({"role": role, "log": str(log), "arguments": arguments}).encode() + b"\n")
         lines = BufferedByteReceiveStream(stream)
         child = Child(int(await lines.receive_until(b"\n", 16)), lines)
+    async with stream:
         try:
             yield child
         finally:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,20 @@ class _Template:
     def _accept(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection.makefile("r") as lines:
-            wanted = json.loads(lines.readline())
+            wanted = lines.readline()
+        if wanted:
+            self._fork(json.loads(wanted), connection)
+        else:
+            connection.close()  # whoever it was is gone
+
+    def _fork(self, wanted: dict[str, Any], connection: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
             self._become(wanted)
         handle = os.pidfd_open(pid)
         self._selector.register(handle, selectors.EVENT_READ, lambda _: self._ended(pid, handle, connection))
         self._selector.register(connection, selectors.EVENT_READ, lambda _: self._let_go(pid, connection))
-        connection.sendall(f"{pid}\n".encode())
+        _tell(connection, pid)
 
     def _ended(self, pid: int, handle: int, connection: socket.socket) -> None:
         _, status = os.waitpid(pid, 0)
@@ -105,10 +112,7 @@ class _Template:
         os.close(handle)
         if connection in self._selector.get_map():
             self._selector.unregister(connection)
-        try:
-            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-        except OSError:
-            pass  # nobody waits any more
+        _tell(connection, os.waitstatus_to_exitcode(status))
         connection.close()
 
     def _let_go(self, pid: int, connection: socket.socket) -> None:
@@ -137,6 +141,12 @@ class _Template:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+
+
+def _tell(connection: socket.socket, number: int) -> None:
+    # Whoever asked may be gone; that ends its child as well, when the connection's end is read.
+    with suppress(OSError):
+        connection.sendall(f"{number}\n".encode())
 
 
 if __name__ == "__main__":
