@@ -49,7 +49,6 @@ def test_a_machine_that_died_while_its_backend_was_silent_ends_by_its_own_cause(
         await world.pass_time(60_000)
 
     truth = play(story)
-    (machine,) = truth.machines
 
     assert () == check(truth)
-    assert [("lost", machine.ended_ms - machine.started_ms)] == [(log.reason, log.billable_ms) for log in truth.logs]
+    assert ["lost"] == [log.reason for log in truth.logs]

@@ -37,8 +37,7 @@ def test_a_backend_that_does_not_answer_changes_nothing_about_its_leases(play: P
         world.clouds[0].account.ailment = code
         world.clouds[0].account.stir()
         await world.pass_time(10 * MINUTE_MS)
-        rows = await world.parts.journal.lease_states()
-        seen.extend([[row.state for row in rows], machine_states(world)])
+        seen.extend([await world.lease_states(), machine_states(world)])
         world.clouds[0].mend()
         await world.pass_time(12 * MINUTE_MS)
 
@@ -70,11 +69,7 @@ def test_an_almanac_that_leaps_by_thousands_of_ticks_touches_no_running_lease(pl
     async def story(world: FuzzWorld) -> None:
         # So long that the leap does not reach where the market would give the grant up.
         await lease(world, 10 * HOUR_MS)
-        leader = world.coalition.leader
-        before = leader.almanac.now
-        for _ in range(2000):
-            await leader.tick()
-        leaps.append(leader.almanac.now - before)
+        leaps.append(await world.tick(2000))
         await world.pass_time(10 * MINUTE_MS)
         states.extend(machine_states(world))
         await world.control(0, ControlAction.RELEASE)

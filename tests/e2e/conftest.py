@@ -21,6 +21,6 @@ def open_coalition(tmp_path: Path):
 
 @asynccontextmanager
 async def _run_coalition(folder: Path) -> AsyncIterator[Coalition]:
-    coalition = await found(folder, MemoryCloud())
+    coalition = await found(folder, MemoryCloud(), made=Coalition)
     async with coalition.market():
         yield coalition

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -56,6 +56,7 @@ BAND = CapacityBand(BandName("standard"), Resources(1, 1), Resources(16_000, 65_
 ROOT = "development"
 BOOK = "market.db"
 
+C = TypeVar("C", bound="Coalition")
 Wrap = Callable[[BridgeParts], BridgeParts]
 
 
@@ -213,11 +214,11 @@ async def found(
     folder: Path,
     cloud: Any,
     *,
-    made: type[Coalition] = Coalition,
+    made: Callable[..., C],
     cadence_ms: int = 2000,
     limits: market_config.LimitSettings | None = None,
     attester: Path | None = None,
-) -> Coalition:
+) -> C:
     """Return a new coalition, its market not running yet; an ``attester`` that is there is used again."""
     attester = attester or folder / "attester"
     source = SoftwareQuoteSource(attester, ROOT, now_s=cloud.clock.utc_ms() // 1000)

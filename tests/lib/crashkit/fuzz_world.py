@@ -219,6 +219,15 @@ class FuzzWorld:
             await self._market_gone.wait()
             self._market = None
 
+    async def tick(self, times: int) -> int:
+        """Let the almanac leap, and return by how much it did."""
+        leader = self.coalition.leader
+        assert leader is not None
+        before = leader.almanac.now
+        for _ in range(times):
+            await leader.tick()
+        return leader.almanac.now - before
+
     async def _run_market(self, scope: anyio.CancelScope, gone: anyio.Event) -> None:
         with scope:
             async with self.coalition.market() as self.book:
@@ -243,6 +252,20 @@ class FuzzWorld:
         if self._life is not None and self.gate is not None:
             self.gate.shut.set()
             await self._buried.wait()
+
+    def kill_at(self, writes: int, *, is_after: bool) -> None:
+        """Let the bridge, if one lives, die at the write that comes after so many others."""
+        if self.gate is not None:
+            self.gate.arm(writes, is_after=is_after)
+
+    def stop_selling(self, *, stop: bool) -> None:
+        """Let the bridge, if it has booted, take no new grants, or take them again."""
+        if self.bridge is not None:
+            self.bridge.stop_selling(stop=stop)
+
+    async def lease_states(self) -> list[str]:
+        """Return where the leases of the bridge stand."""
+        return [row.state for row in await self.parts.journal.lease_states()] if self.parts is not None else []
 
     async def _run_bridge(self, scope: anyio.CancelScope, gate: Gate, buried: anyio.Event) -> None:
         try:
@@ -346,7 +369,9 @@ class FuzzWorld:
             self._tasks.start_soon(self._control, handle, action, extend_ms)
             await self.clock.sleep_ms(10)
 
-    async def _control(self, handle: RequestHandle, action: ControlAction, extend_ms: int) -> None:
+    async def _control(self, handle: RequestHandle | None, action: ControlAction, extend_ms: int) -> None:
+        if handle is None:
+            return
         try:
             await self.requester.control(handle, action, extend_ms=Milliseconds(extend_ms))
         except ComputeBridgeError as error:

@@ -55,7 +55,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._asked[future] = self._asked_ever
         return future
 
-    def call_soon_threadsafe(  # type: ignore[override] - the arguments' types are the callback's affair
+    def call_soon_threadsafe(  # type: ignore[override]  # what the callback takes is its own affair
         self, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.Handle:
         """Keep what a worker's thread brings until all have brought theirs."""
@@ -124,7 +124,7 @@ class LoopClock(Clock):
 def threads_in_line() -> Generator[None]:
     """Let what is sent to a worker thread of anyio's run at once, on the spot, while the context is open."""
     before = anyio.to_thread.run_sync
-    anyio.to_thread.run_sync = _run_in_line  # type: ignore[assignment] - its arguments are those that work takes
+    anyio.to_thread.run_sync = _run_in_line  # type: ignore[assignment]  # what work takes is its own affair
     try:
         yield
     finally:
