@@ -230,3 +230,44 @@ async def test_events_of_one_kind_are_found_by_their_index(old: Path) -> None:
     assert [lease] == [event.lease for event in of_lease]
     assert "USING INDEX events_by_kind" in plan[0][3]
     assert len(plan) == 1
+
+
+_NO_ROOM = """
+import os, sqlite3, sys
+from contextlib import closing
+from pathlib import Path
+from compute_bridge.adapters import sqlite_chain as chain
+from compute_bridge.adapters.sqlite_migration import migrate_file
+from compute_bridge.ports.errors import JournalError
+
+path = Path(sys.argv[1]) / "bridge.journal"
+holder = sqlite3.connect(path)
+holder.executescript(Path(sys.argv[2]).read_text())
+ballast = os.open(path.with_name("ballast"), os.O_WRONLY | os.O_CREAT)
+try:
+    while True:
+        os.write(ballast, bytes(4096))
+except OSError:
+    pass
+try:
+    migrate_file(path, chain.JOURNAL_FILE, busy_ms=100)
+except JournalError as error:
+    print(error)
+os.ftruncate(ballast, 0)
+with closing(sqlite3.connect(path)) as db:
+    print(db.execute("PRAGMA user_version").fetchone()[0], chain.check_file(db)[0] > 0)
+print(*sorted(one.name for one in path.parent.iterdir()))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+def test_a_migration_without_room_for_the_copy_leaves_the_old_version_and_no_rest(tmp_path: Path) -> None:
+    command = f'mount -t tmpfs -o size=4m tmpfs "$0" && exec "{sys.executable}" -c "$1" "$0" "$2"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, tmp_path, _NO_ROOM, DUMPS[0]], capture_output=True, text=True
+    )
+    told, version, files = done.stdout.splitlines()
+
+    assert "room" in told, done.stderr
+    assert "1 True" == version
+    assert "ballast bridge.journal bridge.journal-shm bridge.journal-wal" == files

@@ -158,5 +158,6 @@ def _mend(code: int) -> str:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return "the file is damaged: keep it for inspection and restore a copy"
     if code == sqlite3.SQLITE_IOERR:
-        return "the disk failed: check it"
+        # SQLite says this too where there is no room for the memory that its processes share.
+        return "make room on the disk if it is full, or else check it"
     return "open it again; if that does not help, report it"
