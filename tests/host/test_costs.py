@@ -145,6 +145,10 @@ def test_egress_may_leap_too(book, clock):
     assert {"a": Reason.COST_JUMP} == reasons(book)
 
 
+def test_a_cost_is_held_against_the_last_one_and_not_the_first(book, clock):
+    assert [["a"]] * 3 == [sold(book, offer(clock, vcpu=cost)) for cost in (1000, 1500, 2200)]
+
+
 def test_the_first_sight_of_an_offer_is_no_jump(book, clock):
     sold(book, offer(clock))
 
@@ -333,6 +337,33 @@ class Full:
         if self.is_full:
             raise JournalUnwritableError("no room", reason="full")
         return await self._journal.record(*drafts)
+
+
+class Busy(Full):
+    """A journal during whose first write something else becomes so."""
+
+    def __init__(self, journal, meanwhile):
+        super().__init__(journal)
+        self.is_full = False
+        self._meanwhile = [meanwhile]
+
+    async def record(self, *drafts):
+        recorded = await super().record(*drafts)
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        return recorded
+
+
+@pytest.mark.anyio
+async def test_what_becomes_so_while_a_note_is_written_is_written_later(clock, tmp_path):
+    ledger = Ledger()
+    first, second = CostsReleased(RACK, Reason.COST_ZERO), CostsReleased(RACK, Reason.COST_JUMP)
+    async with journal_at(tmp_path, clock) as journal:
+        ledger.note("key", first)
+        await ledger.write(Busy(journal, lambda: ledger.note("key", second)), now_ms=0)
+        await ledger.write(journal, now_ms=HOUR_MS)
+
+        assert [first, second] == await told(journal, "cost-released")
 
 
 @pytest.mark.anyio

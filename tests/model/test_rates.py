@@ -1,9 +1,10 @@
 """Rates: one rounding at the end, and a table that has one spelling."""
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import astuple, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,13 +71,21 @@ def test_an_address_is_counted_once_an_instance_whatever_its_size(units, address
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_negative_cost_has_an_error_of_its_own(name):
+    whole: Any = UnitNanos
     with pytest.raises(NegativeNanosError, match=f"{name} -1 is negative"):
-        UnitNanos(**{name: -1})
+        whole(**{name: -1})
 
 
 def test_a_negative_cost_of_an_address_has_the_same_error():
     with pytest.raises(NegativeNanosError, match="address -1 is negative"):
         CostBasis("EUR", UnitNanos(), UtcMs(0), "boot-file", NanosPerHour(-1))
+
+
+def test_the_parts_of_a_cost_are_all_that_it_says():
+    units = UnitNanos(NanosPerHour(1), NanosPerHour(2), NanosPerHour(3), NanosPerHour(4), NanosPerHour(5), Nanos(6))
+    cost = CostBasis("EUR", units, UtcMs(0), "boot-file", NanosPerHour(7))
+
+    assert (*astuple(units), 7) == cost.parts
 
 
 def test_machine_and_address_together_stay_within_what_can_be_said():

@@ -19,7 +19,7 @@ from compute_bridge.host.journal_events import (
 from compute_bridge.host.ledger import Ledger
 from compute_bridge.model.boot import RateSettings, ZeroCost
 from compute_bridge.model.ids import BackendName, OfferId
-from compute_bridge.model.rates import CostBasis, UnitNanos
+from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import BasisPoints, Nanos, NanosPerHour
 from compute_bridge.ports.backend import Offer
@@ -111,7 +111,7 @@ class CostBook:
                 held[offer.id] = Quarantined(backend, offer.id, *verdict, offer)
                 continue
             kept.append(offer)
-            book.accepted[offer.id] = _parts(offer.cost)
+            book.accepted[offer.id] = offer.cost.parts
             stale_from[offer.id] = now + self._limits.max_age_ms - max(0, utc - offer.cost.observed_at)
         # In one step each: candidates are drawn meanwhile.
         book.stale_from = stale_from
@@ -159,10 +159,11 @@ class CostBook:
     # --- the rules --------------------------------------------------------------------------------
 
     def _judge(self, book: _Book, offer: Offer, *, now: int, utc: int) -> _Verdict | None:
-        parts, limits = _parts(offer.cost), self._limits
+        parts, limits = offer.cost.parts, self._limits
         age = utc - offer.cost.observed_at
-        if below := [name for name, nanos in zip(_NAMES, parts, strict=True) if nanos < 0]:
-            return Reason.COST_NEGATIVE, f"{', '.join(below)} below nothing; correct the plugin or its table"
+        if min(parts) < 0:
+            below = ", ".join(name for name, nanos in zip(_NAMES, parts, strict=True) if nanos < 0)
+            return Reason.COST_NEGATIVE, f"{below} below nothing; correct the plugin or its table"
         if not any(parts) and limits.zero is ZeroCost.REFUSE:
             return Reason.COST_ZERO, 'nothing of it costs anything; state its cost, or set rate.zero_cost = "allow"'
         if age < -AHEAD_MS:
@@ -174,7 +175,7 @@ class CostBook:
 
     def _judge_change(self, book: _Book, offer: OfferId, parts: _Parts, now: int) -> _Verdict | None:
         before = book.accepted.get(offer)
-        leap = None if before is None else self._leap(before, parts)
+        leap = None if before in (None, parts) else self._leap(before, parts)
         if leap is None:
             book.unsettled.pop(offer, None)
             return None
@@ -215,10 +216,6 @@ class CostBook:
             chunk = changed[start : start + _CHUNK]
             body = CostsAccepted(backend, tuple(_known(offer, parts) for offer, parts in chunk))
             self.ledger.note(("accepted", backend, start), body, then=partial(book.journalled.update, chunk))
-
-
-def _parts(cost: CostBasis) -> _Parts:
-    return (*astuple(cost.units), cost.address)
 
 
 def _known(offer: OfferId, parts: _Parts) -> KnownCost:

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-from attrs import astuple
-
 from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.model.ids import BackendName
 from compute_bridge.model.rates import CostBasis, UnitNanos
@@ -69,7 +67,7 @@ def _check_offer(backend: BackendName, offer: Offer, currency: str) -> None:
     if type(offer.cost) is not CostBasis or type(offer.cost.units) is not UnitNanos:
         # A class of its own could say one cost here and another one later.
         raise _wrong(backend, f"offer {offer.id!r}: its cost is of a class of its own", "give CostBasis and UnitNanos")
-    if any(type(nanos) is not int for nanos in (*astuple(offer.cost.units), offer.cost.address)):
+    if any(type(nanos) is not int for nanos in offer.cost.parts):
         raise _wrong(backend, f"offer {offer.id!r}: a part of its cost is no whole number", "give nanos as int")
     if type(offer.cost.observed_at) is not int:
         raise _wrong(backend, f"offer {offer.id!r}: observed_at is no whole number", "give UTC milliseconds as int")

@@ -12,6 +12,10 @@ from compute_bridge.host.sweep import answer_sweep, gauges
 from compute_bridge.ports.errors import ComputeBridgeError
 
 
+MOST_NAMED = 100
+"""How many offers in quarantine are named; a clock that jumps can put a whole catalogue there."""
+
+
 class UnknownQuestionError(ComputeBridgeError):
     """The control socket knows no such question; ask ``status``, ``rates``, ``sweep`` or ``explain``."""
 
@@ -92,7 +96,7 @@ async def _rates(bridge: Bridge, asked: dict[str, Any]) -> dict[str, Any]:
 def _quarantined(bridge: Bridge) -> list[dict[str, str]]:
     return [
         {"backend": one.backend, "offer": one.offer_id, "reason": one.reason.value, "detail": one.detail}
-        for one in bridge.parts.fleet.costs.quarantined
+        for one in bridge.parts.fleet.costs.quarantined[:MOST_NAMED]
     ]
 
 
@@ -117,6 +121,7 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
         "dead_mans_switch": dict(parts.fleet.switches),
         "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
         "quarantined": _quarantined(bridge),
+        "quarantined_in_all": len(parts.fleet.costs.quarantined),
         "rates_refused": [
             f"{'/'.join(one.row.key)}: {one.reason}: {one.detail}"
             for one in parts.rates.rates.refusals

@@ -81,6 +81,12 @@ class CostBasis:
             return self.units
         return evolve(self.units, machine=NanosPerHour(self.units.machine + self.address))
 
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Every part in nanos: those of ``units`` in the order of its fields, and then the address."""
+        one = self.units
+        return (one.machine, one.vcpu, one.ram_gib, one.disk_gib, one.gpu, one.egress_gib, self.address)
+
     def hourly(self, needs: Requirements) -> MicrosPerHour:
         """Return what serving ``needs`` costs us an hour, all parts of it, rounded up once."""
         return self.total.hourly(needs)
