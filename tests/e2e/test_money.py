@@ -20,7 +20,7 @@ from compute_bridge.ports.clock import poll
 from compute_bridge.testing.memory import MemoryBackend, MemoryConfig
 from compute_bridge.testing.memory_account import connect
 from compute_bridge.testing.memory_cloud import MemoryCloud
-from crashkit.coalition import SSH_KEY, found
+from crashkit.coalition import SSH_KEY, Coalition, found
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -50,7 +50,7 @@ async def open_catalogue(context, config: MemoryConfig) -> AsyncIterator[Catalog
 @asynccontextmanager
 async def leased(folder: Path):
     """Run a coalition with one bridge and one lease that runs."""
-    coalition = await found(folder, MemoryCloud(open_catalogue))
+    coalition = await found(folder, MemoryCloud(open_catalogue), made=Coalition)
     async with coalition.market(), coalition.bridge("one") as bridge:
         requester = coalition.requester()
         handle = await requester.submit(coalition.manifest(duration_ms=3_600_000), MAX_RATE, SSH_KEY)

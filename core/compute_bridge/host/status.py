@@ -11,7 +11,6 @@ from compute_bridge.host.explain import explain
 from compute_bridge.host.sweep import answer_sweep, gauges
 from compute_bridge.ports.errors import ComputeBridgeError
 
-
 MOST_NAMED = 100
 """How many offers in quarantine are named; a clock that jumps can put a whole catalogue there."""
 
