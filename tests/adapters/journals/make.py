@@ -16,7 +16,7 @@ from compute_bridge.host.log_checks import await_log
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.testing.memory_cloud import MemoryCloud
-from crashkit.coalition import SSH_KEY, found
+from crashkit.coalition import SSH_KEY, Coalition, found
 
 HERE = Path(__file__).parent
 RATE = MicrosPerHour(10**9)
@@ -24,7 +24,7 @@ RATE = MicrosPerHour(10**9)
 
 async def serve(folder: Path) -> Path:
     """Return the journal of a bridge whose leases are settled, refused, delivered and provisioning."""
-    coalition = await found(folder, MemoryCloud())
+    coalition = await found(folder, MemoryCloud(), made=Coalition)
     async with coalition.market(), anyio.create_task_group() as tasks:
         requester = coalition.requester()
 
