@@ -12,6 +12,7 @@ from crashkit.awaits import awaits
 from crashkit.matrix import Matrix, deaths, open_matrix, report
 from crashkit.plans import again, all_plans, chosen_plans, unkilled
 from crashkit.schedule import Verdict
+from crashkit.stories import STORIES
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -46,6 +47,13 @@ def tell(capsys, line):
 
 def test_every_story_ends_as_it_should_when_nobody_dies(recording):
     assert not report(recording.verdicts)
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_story_meets_what_it_is_about(recording, story):
+    (verdict,) = [one for one in recording.verdicts if one.plan == story]
+
+    assert any(point.endswith(STORIES[story].meets) for life in verdict.points for point in life)
 
 
 def test_the_stories_pass_every_await_of_a_lease(recording):

@@ -160,6 +160,15 @@ class FileAccount(Account):
     def scarcity(self, code: str) -> None:
         self.pull("scarcity", code)
 
+    @property
+    def loses_next_answer(self) -> bool:
+        """Whether the answer to the next create is lost."""
+        return bool(self.lever("loses"))
+
+    @loses_next_answer.setter
+    def loses_next_answer(self, loses: bool) -> None:
+        self.pull("loses", "yes" if loses else "")
+
     def lever(self, name: str) -> str:
         """Return where a lever stands; empty is where it does nothing."""
         path = self._levers / name if hasattr(self, "_levers") else None

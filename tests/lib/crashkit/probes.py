@@ -8,12 +8,16 @@ from typing import Any, Final
 
 from compute_bridge.ports.errors import NetworkError, UnavailableError
 from compute_bridge.ports.journal import JournalUnwritableError
+from compute_bridge.testing.memory_account import CloudError
 from crashkit.awaits import instrument
 from crashkit.points import POINTS
 
 #: Modules of which every await is a point, by their folder and the beginning of their names.
 AWAITED: Final = ("lease", "provider", "reconcile", "outbox", "bridge")
 _BACKEND: Final = ("offers", "provision", "find", "list_owned", "usage", "terminate", "extend", "watch_until_exit")
+
+#: The vendor's calls that change something, of which one call of the backend may make several.
+_CLOUD: Final = ("create", "wait_ready", "delete", "tag", "end_in")
 
 
 def awaited_files() -> list[Path]:
@@ -31,15 +35,15 @@ def place() -> None:
     for method in ("append", "put", "save_cursor", "find"):
         _probe("compute_bridge.adapters.sqlite_network", "SqliteNetwork", method, _network(method), NetworkError)
     for method in _BACKEND:
-        _probe(
-            "crashkit.file_truth",
-            "FileTruthBackend",
-            method,
-            lambda *_, name=method, **__: f"backend {name}",
-            UnavailableError,
-        )
+        _probe("crashkit.file_truth", "FileTruthBackend", method, _named(f"backend {method}"), UnavailableError)
+    for method in _CLOUD:
+        _probe("crashkit.file_truth", "FileClient", method, _named(f"cloud {method}"), _vendor_down)
     for function in ("_write_schema", "_publish"):
         _probe_function("compute_bridge.adapters.sqlite_file", function)
+
+
+def _named(point: str) -> Callable[..., str]:
+    return lambda *_, **__: point
 
 
 def _record(_journal: Any, *drafts: Any) -> str:
@@ -59,6 +63,10 @@ def _no_room(message: str) -> JournalUnwritableError:
     return JournalUnwritableError(message, reason="full")
 
 
+def _vendor_down(message: str) -> CloudError:
+    return CloudError("timeout", message)
+
+
 def _probe(module: str, cls: str, method: str, name: Callable[..., str], fault: Callable[[str], Exception]) -> None:
     owner = getattr(importlib.import_module(module), cls)
     call = getattr(owner, method)
@@ -68,6 +76,7 @@ def _probe(module: str, cls: str, method: str, name: Callable[..., str], fault: 
         point = name(*arguments, **named)
         POINTS.hit(f"before {point}")
         if POINTS.fails(point):
+            POINTS.hit(f"after failed {point}")
             raise fault(f"{point}: refused by the story")
         try:
             result = await call(*arguments, **named)

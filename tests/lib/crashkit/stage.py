@@ -19,7 +19,7 @@ from compute_bridge.model.control import ControlAction
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import ProviderId
 from compute_bridge.model.manifest import ComputeManifest, ImageRef, SourceRef
-from compute_bridge.model.resources import Requirements, Resources
+from compute_bridge.model.resources import Region, Requirements, Resources
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import MarketError, ReceiptError
@@ -31,6 +31,8 @@ from crashkit.scene import Scene
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
 MAX_RATE = MicrosPerHour(10**9)
 OPEN_MS = Milliseconds(36_000_000)
+REGION = Region("eu-north")
+"""Where the cloud sells two shapes that serve a request."""
 LOOK_MS = 10
 _WALL = SystemClock()
 
@@ -53,7 +55,7 @@ class Stage:
     async def submit(self, duration_ms: int) -> RequestHandle:
         """Ask for a machine."""
         self.asked += 1
-        needs = Requirements(Resources(1000, 1024), Milliseconds(duration_ms))
+        needs = Requirements(Resources(1000, 1024), Milliseconds(duration_ms), regions=(REGION,))
         manifest = ComputeManifest(SourceRef("hello", "1", "0123abc"), ImageRef("vm:plain"), needs)
         return await self.requester.submit(manifest, MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
 

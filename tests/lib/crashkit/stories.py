@@ -17,10 +17,12 @@ SHORT_MS = 60_000
 class Story:
     """One story. ``outcomes`` are the outcomes that its usage logs may have, whoever dies.
 
-    ``faults`` are what the bridge's own journal and network refuse: by the end of a point's name, how often in a life.
+    ``meets`` is how the name of a point ends without which it would be another story. ``faults`` are what the bridge's
+    own journal, network and backend refuse: by the name of the call, how often in a life.
     """
 
     play: Callable[[Stage], Awaitable[None]]
+    meets: str
     outcomes: frozenset[str] = frozenset({"served"})
     settings: Settings = field(factory=Settings)
     levers: dict[str, str] = field(factory=dict)
@@ -125,30 +127,37 @@ async def _away(stage: Stage) -> None:
 
 
 STORIES: dict[str, Story] = {
-    "released": Story(_released, settings=Settings(meter_every_s=15)),
-    "deadline": Story(_deadline),
-    "failover": Story(_released, levers={"exhausted": "small"}),
-    "exhausted": Story(_unserved, frozenset({"failed"}), levers={"exhausted": "small wide sealed gpu"}),
-    "mismatch": Story(_mismatch, frozenset({"refused"})),
-    "no-show": Story(_no_show, frozenset({"no-show"}), Settings(envelope_wait_s=1)),
-    "lost": Story(_lost),
-    "extended": Story(_extended),
-    "squatted": Story(_squatted),
-    "silent": Story(_silent),
-    "lost-answer": Story(_released, settings=Settings(window_ms=2_000, sweep_every_s=5), levers={"loses": "yes"}),
-    "pair": Story(_pair),
-    "drained": Story(_drained),
-    "early": Story(_early),
-    "beforehand": Story(_beforehand),
-    "away": Story(_away),
-    "looking": Story(_extended, settings=Settings(meter_every_s=15, refresh_s=5, sweep_every_s=5)),
+    "released": Story(_released, "record released", settings=Settings(meter_every_s=15)),
+    "deadline": Story(_deadline, "record delivered"),
+    "failover": Story(_released, "record attempt-failed", levers={"exhausted": "small"}),
+    "exhausted": Story(_unserved, "record ended", frozenset({"failed"}), levers={"exhausted": "small wide"}),
+    "mismatch": Story(_mismatch, "record ended", frozenset({"refused"})),
+    "no-show": Story(_no_show, "record ended", frozenset({"no-show"}), Settings(envelope_wait_s=1)),
+    "lost": Story(_lost, "record ending"),
+    "extended": Story(_extended, "backend extend"),
+    "squatted": Story(_squatted, "failed append logs"),
+    "silent": Story(_silent, "failed backend terminate"),
+    "lost-answer": Story(
+        _released,
+        "failed cloud create",
+        settings=Settings(window_ms=2_000, sweep_every_s=5),
+        levers={"loses": "yes"},
+    ),
+    "pair": Story(_pair, "record released"),
+    "drained": Story(_drained, "record released"),
+    "early": Story(_early, "record released"),
+    "beforehand": Story(_beforehand, "record released"),
+    "away": Story(_away, "record ending"),
+    "looking": Story(_extended, "backend offers", settings=Settings(meter_every_s=15, refresh_s=5, sweep_every_s=5)),
     "doubtful": Story(
         _drained,
+        "failed backend usage",
         settings=Settings(sweep_every_s=5),
         faults={"backend usage": 1, "find settlements": 1, "find control-verdicts": 1},
     ),
     "faults": Story(
         _released,
+        "failed record settled",
         settings=Settings(meter_every_s=15),
         faults={
             "append shuffle/replies": 1,
