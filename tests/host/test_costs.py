@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio.lowlevel
 import pytest
@@ -316,7 +317,7 @@ async def test_a_full_journal_stops_no_decision_and_is_written_later(clock, tmp_
     book = CostBook(clock, LIMITS, Ledger())
     async with journal_at(tmp_path, clock) as journal:
         sold(book, offer(clock, vcpu=0))
-        full = Full(journal)
+        full: Any = Full(journal)
         await book.ledger.write(full, now_ms=0)
         assert {"a": Reason.COST_ZERO} == reasons(book)
         full.is_full = False
@@ -360,7 +361,8 @@ async def test_what_becomes_so_while_a_note_is_written_is_written_later(clock, t
     first, second = CostsReleased(RACK, Reason.COST_ZERO), CostsReleased(RACK, Reason.COST_JUMP)
     async with journal_at(tmp_path, clock) as journal:
         ledger.note("key", first)
-        await ledger.write(Busy(journal, lambda: ledger.note("key", second)), now_ms=0)
+        busy: Any = Busy(journal, lambda: ledger.note("key", second))
+        await ledger.write(busy, now_ms=0)
         await ledger.write(journal, now_ms=HOUR_MS)
 
         assert [first, second] == await told(journal, "cost-released")
