@@ -37,7 +37,7 @@ def book(clock):
 
 
 def offer(clock, name="a", vcpu=1000, age_ms=0, address=0, **units):
-    prices = {unit: NanosPerHour(nanos) for unit, nanos in units.items()}
+    prices: dict[str, Any] = units
     cost = UnitNanos(vcpu=NanosPerHour(vcpu), **prices)
     return Offer(
         id=OfferId(name),
