@@ -26,6 +26,7 @@ from compute_bridge.ports.errors import MarketError, ReceiptError
 from compute_bridge.wire.signing import Signed, sign
 from crashkit.file_truth import FileAccount
 from crashkit.gather import lease_states
+from crashkit.points import read_points
 from crashkit.scene import Scene
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
@@ -160,6 +161,13 @@ class Stage:
         self.may_live, self.stopping = anyio.Event(), True
         os.kill(self.bridge_pid, by)
         await self.until(self._has_stopped)
+
+    async def passed(self, point: str) -> None:
+        """Return once a life of the bridge has passed ``point``."""
+        await self.until(lambda: self._has_passed(point))
+
+    async def _has_passed(self, point: str) -> bool:
+        return any(point in read_points(self.scene.points(life))[0] for life in range(self.life + 1))
 
     async def _lives(self) -> bool:
         return bool(self.bridge_pid)

@@ -27,6 +27,7 @@ class Story:
     settings: Settings = field(factory=Settings)
     levers: dict[str, str] = field(factory=dict)
     faults: dict[str, int] = field(factory=dict)
+    cloud: str = "file-truth"
 
 
 async def _released(stage: Stage) -> None:
@@ -79,7 +80,7 @@ async def _silent(stage: Stage) -> None:
     await stage.receipt(handle)
     stage.cloud.ailment = "timeout"
     await stage.release(handle)
-    await anyio.sleep(0.1)  # for the silence to be met
+    await stage.passed("after failed backend terminate")
     stage.cloud.ailment = ""
 
 
@@ -129,7 +130,7 @@ async def _away(stage: Stage) -> None:
 STORIES: dict[str, Story] = {
     "released": Story(_released, "record released", settings=Settings(meter_every_s=15)),
     "deadline": Story(_deadline, "record delivered"),
-    "failover": Story(_released, "record attempt-failed", levers={"exhausted": "small"}),
+    "failover": Story(_released, "record attempt-failed", levers={"exhausted": "wide"}),
     "exhausted": Story(_unserved, "record ended", frozenset({"failed"}), levers={"exhausted": "small wide"}),
     "mismatch": Story(_mismatch, "record ended", frozenset({"refused"})),
     "no-show": Story(_no_show, "record ended", frozenset({"no-show"}), Settings(envelope_wait_s=1)),
