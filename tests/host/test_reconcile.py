@@ -50,15 +50,16 @@ from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import MicrosPerHour, Milliseconds, Tick, UtcMs
-from compute_bridge.ports.backend import BackendContext, Instance, Ownership
+from compute_bridge.ports.backend import BackendContext, Instance, Offer, Ownership
 from compute_bridge.ports.errors import BootError, NetworkError, NotYetTerminatedError, UnavailableError
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 from compute_bridge.ports.network import Entry
 from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.testing.memory import MemoryBackend
-from compute_bridge.testing.memory_account import IMAGES, Account, connect, publish
+from compute_bridge.testing.memory_account import IMAGES, SHAPES, Account, connect, publish
 from compute_bridge.testing.orders import make_order, needs_of
 from compute_bridge.testing.puppet_market import PuppetMarket, puppet_handshake
+from compute_bridge.wire import codec
 from compute_bridge.wire.keys import instance_name, lease_mac
 from compute_bridge.wire.signing import Signed
 from compute_bridge_market.rule import LowestRate
@@ -83,6 +84,7 @@ class LeveredBackend(MemoryBackend):
         self.window_ms = 0
         self.listings = 0
         self.hidden: set[str] = set()
+        self.is_reached = True
         self.tells: Any = None
         self.on_list: Callable[[], Awaitable[None]] | None = None
         self.on_find: Callable[[Token], Awaitable[Any]] | None = None
@@ -91,6 +93,9 @@ class LeveredBackend(MemoryBackend):
     @property
     def consistency_window_ms(self) -> Milliseconds:
         return Milliseconds(self.window_ms)
+
+    def reaches(self, offer: Offer) -> bool:
+        return self.is_reached
 
     async def list_owned(self) -> tuple[Instance, ...]:
         self.listings += 1
@@ -210,7 +215,8 @@ class Scene:
     async def intend(self, grant: Signed[ComputeGrant], *, attempt: int = 0, on: BackendName = RACK) -> Token:
         """Journal the intent of an attempt."""
         token = Token(sha256(grant.value.id + bytes([attempt])).digest())
-        intent = ProvisionIntended(token, on, b"", attempt, UtcMs(1))
+        offer = codec.encode(self.rack._offer(SHAPES[0]))
+        intent = ProvisionIntended(token, on, offer, attempt, UtcMs(1))
         drafts = [draft(grant.value.id, intent, state=LeaseState.PROVISIONING)]
         if (await read_facts(self.journal, grant.value.id)).state is LeaseState.GRANTED:
             drafts.insert(0, draft(grant.value.id, Opened(b"sealed"), state=LeaseState.OPENED))
@@ -853,6 +859,14 @@ async def test_a_bridge_without_the_backend_of_an_open_lease_does_not_start(scen
 
     with pytest.raises(BootError, match="backend 'rack', which the boot file does not name"):
         await scene.boot(backends=[scene.cloud]).sweep(act=False)
+
+
+async def test_a_bridge_whose_table_no_longer_reaches_an_open_lease_does_not_start(scene: Scene) -> None:
+    await scene.lease()
+    scene.rack.is_reached = False
+
+    with pytest.raises(BootError, match="which its table in the boot file no longer reaches; put back what it names"):
+        await scene.boot().sweep(act=False)
 
 
 # --- a lease that has no machine --------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from attrs import define, field, frozen
 
 from compute_bridge.host.lease_state import LeaseState, ProvisionIntended, Running, read_facts
+from compute_bridge.host.orders import offer_of
 from compute_bridge.model.ids import BackendName, GrantId, InstanceId, Token
+from compute_bridge.ports.backend import Offer
 from compute_bridge.ports.journal import Journal
 
 _WITHOUT_MACHINE = (LeaseState.ENDED, LeaseState.LOGGED, LeaseState.SETTLED)
@@ -19,6 +21,7 @@ class OpenLease:
     token: Token
     backend: BackendName
     instance: InstanceId | None
+    offer: Offer
 
     @property
     def is_running(self) -> bool:
@@ -55,4 +58,4 @@ class OpenLeases:
         if intended is None:
             return None
         instance = running.instance.id if running else None
-        return OpenLease(grant, state, intended.token, intended.backend, instance)
+        return OpenLease(grant, state, intended.token, intended.backend, instance, offer_of(intended.offer))

@@ -15,6 +15,7 @@ from compute_bridge.host.listing import ANSWER_S, Listing, Silence, list_machine
 from compute_bridge.host.market import Market
 from compute_bridge.host.missing import Missing, MissingMachines
 from compute_bridge.host.open_leases import OpenLease, OpenLeases
+from compute_bridge.host.plugin_call import backend_call
 from compute_bridge.host.strays import Key, Reaper, Stray, StrayRule
 from compute_bridge.model.boot import LeaseSettings
 from compute_bridge.model.ids import BackendName, GrantId, InstanceId, Token, short
@@ -191,6 +192,14 @@ class Reconciler:
                 raise BootError(
                     f"lease {short(lease.grant)} has a machine on backend {lease.backend!r}, which the boot "
                     "file does not name; name it again until the lease has ended"
+                )
+            with backend_call(lease.backend, "reaches"):
+                is_reached = self.fleet.backend(lease.backend).reaches(lease.offer)
+            if not is_reached:
+                raise BootError(
+                    f"lease {short(lease.grant)} has a machine on backend {lease.backend!r}, offer {lease.offer.id},"
+                    " which its table in the boot file no longer reaches; put back what it names until the lease"
+                    " has ended"
                 )
 
     def _note_silence(self, silences: Sequence[Silence]) -> None:

@@ -189,6 +189,15 @@ class Backend(ABC):
     def can_satisfy(self, needs: Requirements) -> bool:
         """Return whether these requirements lie within what is declared."""
 
+    def reaches(self, offer: Offer) -> bool:
+        """Return whether a machine that was made on ``offer`` can still be seen and ended; no I/O.
+
+        False where the backend's table no longer names what the offer was on, such as a region or a rack host:
+        nobody would know then what became of its machines, so the host refuses to start while it has any there.
+        A backend whose every listing shows the whole account need not say anything.
+        """
+        return True
+
     @abstractmethod
     async def offers(self) -> tuple[Offer, ...]:
         """Return what can be sold now, each with its cost, the cost's source and ``observed_at``.

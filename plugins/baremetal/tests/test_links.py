@@ -135,6 +135,15 @@ async def test_one_connection_serves_many_calls_at_once(rack: RackWorld, backend
         assert await to_thread.run_sync(sshd.connections) == 1
 
 
+async def test_a_machine_that_the_boot_file_no_longer_names_is_beyond_reach(rack: RackWorld, backend: Backend):
+    offers = await backend.offers()
+    rack.config = evolve(rack.config, machines=rack.config.machines[:1])
+    async with rack.open() as smaller:
+        reached = [smaller.reaches(offer) for offer in offers]
+
+    assert [True, False] == reached
+
+
 # --- capacity ---------------------------------------------------------------------------------
 
 

@@ -28,6 +28,15 @@ class DeclaresWhatAnswers(Faulty):
         return () if self.account.ailment else super().capabilities()
 
 
+@planted("test_what_is_offered_is_reached", says="denies what was offered")
+class ReachesWhatAnswers(Faulty):
+    """Takes silence for a table that no longer names the offer."""
+
+    def reaches(self, offer: Offer) -> bool:
+        """Return False while the account is down."""
+        return not self.account.ailment
+
+
 @planted("test_can_satisfy_accepts_what_is_declared", says="refuses what is declared")
 class AcceptsNothing(Faulty):
     """Accepts no grant."""

@@ -102,6 +102,18 @@ class DeclaringPromises(Situation):
         assert len(ids) == len(set(ids)), f"two offers have one id: {sorted(ids)}"
         assert {offer.backend for offer in offers} == {backend.name}, "an offer carries another backend's name"
 
+    async def test_what_is_offered_is_reached(self, world: World, backend: Backend) -> None:
+        """Whatever is offered is within reach, and stays so while the account does not answer.
+
+        Troubleshooting: answer ``reaches`` from the backend's own table: does it still name the offer's region or host?
+        """
+        async with patience(world, "list its offers"):
+            offers = await backend.offers()
+        await world.go_down()
+
+        for offer in offers:
+            assert backend.reaches(offer), f"reaches() denies what was offered: {offer.id}"
+
     async def test_offers_say_when_their_cost_was_seen(self, world: World, backend: Backend) -> None:
         """Each offer's cost says when it was observed, by the clock of the context, and by whom.
 

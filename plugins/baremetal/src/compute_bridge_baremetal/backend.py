@@ -113,6 +113,10 @@ class BaremetalBackend(Backend, SupportsExtend, SupportsDeadMansSwitch):
         """Return whether one machine serves these requirements while nothing runs on it."""
         return any(serves.serves(needs) for serves in self.capabilities())
 
+    def reaches(self, offer: Offer) -> bool:
+        """Return whether the boot file still names the machine of ``offer``."""
+        return offer.id in self._racks
+
     async def offers(self) -> tuple[Offer, ...]:
         """Return an offer of each machine that answers, is fit and has something free.
 
