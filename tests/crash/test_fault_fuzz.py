@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from compute_bridge.model.control import ControlAction
-from crashkit.fuzz_world import WorldRun, in_memory
 from crashkit.invariants import check
+from crashkit.world_run import WorldRun, in_memory
 
 HOUR_MS = 3_600_000
 CLOUDS = st.integers(0, 1)

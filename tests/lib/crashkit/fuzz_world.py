@@ -1,10 +1,8 @@
 """A coalition whose every part can fail, under virtual time: what the fault fuzz pulls its levers on."""
 
-import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,18 +17,17 @@ from compute_bridge.host.requester import Requester
 from compute_bridge.host.requester_state import RequestHandle
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.ids import BackendName, PublicKey
-from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
-from compute_bridge.ports.backend import Backend, BackendContext
+from compute_bridge.ports.backend import Backend
 from compute_bridge.ports.errors import ComputeBridgeError
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
-from compute_bridge.testing.memory_account import IMAGES, Account, Client, CloudError, Machine
 from compute_bridge_market.book import Book
 from compute_bridge_market.config import LimitSettings
 from crashkit.coalition import SSH_KEY, Coalition, found
-from crashkit.gates import Gate, GatedBackend, GatedJournal, GatedNetwork, Line, Slowness
+from crashkit.fuzz_cloud import FuzzCloud
+from crashkit.gates import Gate, GatedJournal, GatedNetwork, Line
 from crashkit.truth import Truth
-from crashkit.virtual_loop import LoopClock, VirtualLoop, threads_in_line
+from crashkit.virtual_loop import LoopClock
 from crashkit.witnesses import Witnesses
 
 logger = logging.getLogger(__name__)
@@ -42,63 +39,12 @@ MAX_RATE = MicrosPerHour(10**9)
 CADENCE_MS = 10_000
 GRACE_TICKS = 60
 TICK_PATIENCE_S = 60
+RESTART_MS = 30_000
+"""How soon whoever watches over the bridge starts it again after it ended by itself."""
 SETTLE_MS = 60_000
 LONGEST_SETTLE_MS = 3 * 3_600_000
 HASTE_MS = 120_000
 """What may pass between the moment at which a machine should end and its end, where nothing is in the way."""
-KEY = b"the key of every account"
-
-
-def in_memory() -> Path | None:
-    """Return a folder that no disk slows down, or None where the system has none: what is killed here is no system."""
-    shared = Path("/dev/shm")
-    return shared if os.access(shared, os.W_OK) else None
-
-
-class DoublingClient(Client):
-    """A session whose next create may arrive twice."""
-
-    def __init__(self, cloud: "FuzzCloud") -> None:
-        super().__init__(cloud.account, KEY)
-        self._cloud = cloud
-
-    async def create(self, **order: Any) -> Machine:
-        machine = await super().create(**order)
-        if self._cloud.doubles_create:
-            self._cloud.doubles_create = False
-            raise CloudError("name-taken", machine.name)
-        return machine
-
-
-@define
-class FuzzCloud:
-    """One account and how it lists."""
-
-    name: BackendName
-    clock: LoopClock
-    account: Account = field(init=False)
-    doubles_create: bool = False
-    """Whether the next create arrives twice, so that its caller hears the answer to the second."""
-    slowness: Slowness = field(factory=Slowness)
-
-    def __attrs_post_init__(self) -> None:
-        self.account = Account(self.clock, KEY)
-
-    def open(self, clock: LoopClock, gate: Gate) -> Backend:
-        """Return a backend of a bridge that reads ``clock``."""
-        context = BackendContext(self.name, clock, lambda _ref: KEY)
-        return GatedBackend(context, DoublingClient(self), gate, self.slowness)
-
-    def image(self) -> ImageRef:
-        """Return the one image of this cloud."""
-        return ImageRef(f"vm:{IMAGES[0]}")
-
-    def mend(self) -> None:
-        """Let the account answer, at once and truly, and have everything free."""
-        self.account.ailment = self.account.scarcity = ""
-        self.account.loses_next_answer = self.doubles_create = False
-        self.slowness.slow_ms = self.slowness.stale_ms = 0
-        self.account.stir()
 
 
 @define
@@ -161,6 +107,7 @@ class FuzzWorld:
     _tasks: TaskGroup = field(init=False)
     _life: anyio.CancelScope | None = field(default=None, init=False)
     _buried: anyio.Event = field(init=False)
+    _died_ms: int = field(default=0, init=False)
     _market: anyio.CancelScope | None = field(default=None, init=False)
     _market_gone: anyio.Event = field(init=False)
 
@@ -195,7 +142,7 @@ class FuzzWorld:
             step = min(left, 1000)
             self.blind_ms += step if self.is_blind else 0
             await self.clock.sleep_ms(step)
-            if self._life is None and not self.is_killed:
+            if self._life is None and not self.is_killed and self.clock.monotonic_ms() - self._died_ms >= RESTART_MS:
                 await self.start_bridge()
 
     @property
@@ -283,6 +230,7 @@ class FuzzWorld:
         finally:
             gate.shut.set()
             self._life = self.bridge = self.parts = None
+            self._died_ms = self.clock.monotonic_ms()
             buried.set()
 
     async def _die_with(self, gate: Gate, scope: anyio.CancelScope) -> None:
@@ -450,38 +398,3 @@ async def open_world(folder: Path, attester: Path) -> AsyncIterator[FuzzWorld]:
         await world.clock.sleep_ms(2 * CADENCE_MS)
         yield world
         over.set()
-
-
-class WorldRun:
-    """A world that is played step by step: between two steps its time stands still."""
-
-    world: FuzzWorld
-
-    def __init__(self, folder: Path, attester: Path) -> None:
-        self._open = ExitStack()
-        self._open.enter_context(threads_in_line())
-        self._runner = self._open.enter_context(asyncio.Runner(loop_factory=VirtualLoop))
-        self._over = anyio.Event()
-        ready = anyio.Event()
-        self._root = self._runner.get_loop().create_task(self._hold(folder, attester, ready))
-        self.do(ready.wait)
-
-    def do(self, step: Callable[..., Coroutine[Any, Any, T]], *args: Any, **more: Any) -> T:
-        """Play one step to its end."""
-        return self._runner.run(step(*args, **more))
-
-    def close(self) -> None:
-        """End the world."""
-        self._over.set()
-        try:
-            self.do(self._await_root)
-        finally:
-            self._open.close()
-
-    async def _hold(self, folder: Path, attester: Path, ready: anyio.Event) -> None:
-        async with open_world(folder, attester) as self.world:
-            ready.set()
-            await self._over.wait()
-
-    async def _await_root(self) -> None:
-        await self._root

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from crashkit.fuzz_world import FuzzWorld, in_memory, open_world
+from crashkit.fuzz_world import FuzzWorld, open_world
 from crashkit.truth import Truth
 from crashkit.virtual_loop import VirtualLoop, threads_in_line
+from crashkit.world_run import in_memory
 
 Story = Callable[[FuzzWorld], Awaitable[None]]
 Play = Callable[[Story], Truth]
