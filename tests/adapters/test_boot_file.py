@@ -379,6 +379,8 @@ VALUES = {
     "coalition.fingerprint": "cd" * 32,
     "attestation.development": ALLOW_DEVELOPMENT,
     "rate.below_cost": "allow",
+    "rate.cost_max_age_s": "77",
+    "rate.zero_cost": "allow",
 }
 
 # --- precedence and origin ------------------------------------------------------------------------

@@ -28,6 +28,7 @@ SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNX
 MAX_RATE = MicrosPerHour(10**9)
 
 POINTS = (
+    "record cost-accepted",
     "put epochs",
     "append card-submissions",
     "record granted",

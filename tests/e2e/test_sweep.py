@@ -150,7 +150,7 @@ async def open_blind(context, config: MemoryConfig) -> AsyncIterator[BlindBacken
 
 
 async def test_a_machine_whose_end_no_watch_saw_ends_its_lease_as_lost(tmp_path: Path) -> None:
-    coalition = await found(tmp_path, MemoryCloud(open_blind))
+    coalition = await found(tmp_path, MemoryCloud(open_blind), made=Coalition)
     async with coalition.market(), coalition.bridge("one", sweep_every_s=5) as bridge:
         requester, _, access = await leased(coalition, duration_ms=3_600_000)
         for machine in await coalition.cloud.running():

@@ -25,6 +25,7 @@ from compute_bridge.model.units import HOUR_MS, Milliseconds, NanosPerHour, UtcM
 from compute_bridge.ports.backend import Backend, Offer
 from compute_bridge.ports.errors import (
     CredentialsError,
+    NetworkError,
     NoCapacityError,
     Scope,
     ThrottledError,
@@ -471,3 +472,13 @@ async def test_a_cost_of_a_class_of_its_own_benches_the_backend(clock):
     (told,) = await fleet.refresh()
 
     assert (Reason.PLUGIN_RESULT, True) == (told.reason, "its cost is of a class of its own" in told.detail)
+
+
+@pytest.mark.anyio
+async def test_an_error_of_another_port_is_a_fault_of_the_backend_and_stops_nothing() -> None:
+    teller = Teller(answer=NetworkError("this is no error of a backend"))
+    fleet = Fleet([teller], VirtualClock(), currency="EUR")
+    (refreshed,) = await fleet.refresh()
+
+    assert Reason.BACKEND_FAULT == refreshed.reason
+    assert "raised NetworkError, which its port does not name" in refreshed.detail

@@ -57,7 +57,7 @@ def backend_call(backend: str, doing: str) -> Generator[None]:
     """
     try:
         yield
-    except ComputeBridgeError:
+    except (BackendError, PluginResultError):
         raise
     except Exception as error:
         raise BackendFaultError(
