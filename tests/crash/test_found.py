@@ -52,3 +52,18 @@ def test_a_machine_that_died_while_its_backend_was_silent_ends_by_its_own_cause(
 
     assert () == check(truth)
     assert ["lost"] == [log.reason for log in truth.logs]
+
+
+def test_a_lease_ended_at_its_deadline_on_a_full_disk_ended_by_that_also_for_the_next_start(play: Play) -> None:
+    async def story(world: FuzzWorld) -> None:
+        await world.ask(300_000, comes=True, makes_key=False)
+        await world.pass_time(60_000)
+        await world.fill_disk()
+        await world.pass_time(600_000)
+        await world.kill_bridge()
+        await world.empty_disk()
+
+    truth = play(story)
+
+    assert () == check(truth)
+    assert [("deadline", 300_000)] == [(log.reason, log.billable_ms) for log in truth.logs]

@@ -123,6 +123,10 @@ class RunningLease:
 
     async def _watch(self) -> None:
         exit_ = await self._persist(self._watch_once)
+        lived = exit_.ended_at - self.running.instance.started_at
+        if exit_.cause is ExitCause.TERMINATED and lived >= self.duration_ms:
+            # By us, before a restart, at its end: a full disk had no room for the reason.
+            self.conclude(Reason.DEADLINE)
         self.conclude(REASON_OF[exit_.cause])
 
     async def _watch_once(self) -> InstanceExit:
