@@ -141,6 +141,14 @@ def test_a_lease_is_made_listed_and_ended(agent: Agent, living: list[str]):
     assert said(after, "cause") == "terminated"
 
 
+def test_what_has_ended_still_says_whose_it_was_and_when_it_began(agent: Agent, living: list[str]):
+    agent.ask("terminate", {"token": TOKEN})
+    stone = (agent.state / "ended" / TOKEN).read_text().splitlines()
+
+    assert said(stone, "grant_hash") == CREATE["grant_hash"]
+    assert said(stone, "started_at") == said(living, "started_at")
+
+
 def test_the_same_order_meets_the_same_lease(agent: Agent, server: str, living: list[str]):
     again = agent.ask("create", {**CREATE, "guest_sshd": server, "attempt": "ef" * 32})
 

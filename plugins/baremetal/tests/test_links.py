@@ -118,6 +118,19 @@ async def test_a_link_cut_under_a_create_leaves_what_find_tells(rack: RackWorld,
     assert await rack.running() == {found.id}
 
 
+async def test_a_link_cut_under_a_terminate_leaves_nothing_to_end_again(
+    rack: RackWorld, backend: Backend, order: Order
+):
+    instance = await backend.provision(order)
+    await to_thread.run_sync((rack.sshds[0].folder / "lose-terminate").touch)
+    with pytest.raises(UnavailableError):
+        await backend.terminate(instance.id)
+    running = await rack.running()
+    await backend.terminate(instance.id)
+
+    assert running == frozenset()
+
+
 async def test_a_lost_connection_is_made_again(rack: RackWorld, backend: Backend, order: Order):
     instance = await backend.provision(order)
     for sshd in rack.sshds:

@@ -144,6 +144,8 @@ tombstone() {
     say ended_at "$(now_ms)"
     say detail "$3"
     say attempt "$(get "$1/record" attempt)"
+    say grant_hash "$(get "$1/record" grant_hash)"
+    say started_at "$(number "$1/run" started_at)"
     say disk "$(number "$1/record" disk)"
     grep -v '^up ' "$1/usage" 2>/dev/null
 }

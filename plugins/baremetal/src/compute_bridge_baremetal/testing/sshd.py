@@ -29,12 +29,17 @@ SetEnv SHLVL=9
 """
 # With SHLVL above one bash takes itself for no login of sshd's, and leaves ~/.bashrc, which may take long.
 
-# Runs what the bridge asks for, and lets a test spoil the next create once the machine exists.
+# Runs what the bridge asks for, and lets a test spoil the next create once the machine exists, or the next terminate
+# once it is gone.
 _GATE = """\
 folder=$1
 reply=$folder/reply.$$
 case $SSH_ORIGINAL_COMMAND in
-*" create") ;;
+*" create") mv "$folder/drop-create" "$folder/drop" 2>/dev/null ;;
+*" terminate")
+    mv "$folder/lose-terminate" "$folder/lose" 2>/dev/null ||
+        mv "$folder/drop-terminate" "$folder/drop" 2>/dev/null || exec sh -c "$SSH_ORIGINAL_COMMAND"
+    ;;
 *" image_put")
     # Half a megabyte passes, then the cable is cut.
     mv "$folder/cut" "$folder/cut.$$" 2>/dev/null || exec sh -c "$SSH_ORIGINAL_COMMAND"
@@ -48,6 +53,10 @@ if mv "$folder/hold" "$folder/hold.$$" 2>/dev/null; then
     main=$(sed -n 's/^pid //p' "$reply")
     kill -STOP "$main"
     echo "$main" >"$folder/held.$$" && mv "$folder/held.$$" "$folder/held"
+fi
+# The rules of a cable that is cut once the work is done.
+if mv "$folder/drop" "$folder/drop.$$" 2>/dev/null; then
+    nft -f "$folder/drop.$$"
 fi
 if mv "$folder/lose" "$folder/lose.$$" 2>/dev/null; then
     parent=$PPID
