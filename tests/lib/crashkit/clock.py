@@ -22,9 +22,9 @@ class Birth:
     speed: int = SPEED
 
     @classmethod
-    def now(cls, utc_ms: int) -> "Birth":
+    def now(cls, utc_ms: int, speed: int = SPEED) -> "Birth":
         """Return a time that begins now, at ``utc_ms``."""
-        return cls(time.monotonic_ns(), utc_ms)
+        return cls(time.monotonic_ns(), utc_ms, speed)
 
     @classmethod
     def read(cls, path: Path) -> "Birth":

@@ -23,15 +23,12 @@ from compute_bridge.wire.signing import Signed, open_signed
 from compute_bridge_ledger.book import open_book
 from compute_bridge_ledger.ledger import FILE
 from compute_bridge_market.ledger import HOLDS, balance, trial_balance
-from crashkit.file_truth import machines_of
+from crashkit.clouds import Cloud
 from crashkit.scene import Scene
 from crashkit.truth import Award, Claimed, Log, Reply, Statement, Truth
 
-GRACE_MS = 1_200_000
-"""Twelve seconds on the wall: a bridge that dies three times on a busy machine is back by then."""
 
-
-async def gather(scene: Scene, market: Market, clock: Clock) -> Truth:
+async def gather(scene: Scene, market: Market, clock: Clock, cloud: Cloud) -> Truth:
     """Return what stands outside the bridge. The bridge must be dead, for its journal is verified too."""
     async with open_sqlite_journal(scene.journal, clock) as journal:
         await journal.verify()
@@ -39,7 +36,7 @@ async def gather(scene: Scene, market: Market, clock: Clock) -> Truth:
     awards = [award async for award in _awards(market)]
     balances, books = _money(scene)
     return Truth(
-        machines=machines_of(scene.cloud),
+        machines=cloud.machines(),
         awards=tuple([await _award(market, one) for one in awards]),
         logs=tuple([log async for log in _logs(market, awards)]),
         statements=tuple([one async for one in _statements(market)]),
@@ -48,7 +45,7 @@ async def gather(scene: Scene, market: Market, clock: Clock) -> Truth:
         balances=balances,
         books={awards[0].value.provider_id.hex(): books} if awards else {},
         leases=leases,
-        grace_ms=GRACE_MS,
+        grace_ms=cloud.site.grace_ms,
     )
 
 

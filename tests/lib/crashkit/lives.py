@@ -15,18 +15,20 @@ from compute_bridge.cli.context import make_command_context
 from compute_bridge.host.bridge import Bridge
 from compute_bridge_market.command import market as market_command
 from crashkit.clock import Birth, SharedClock
+from crashkit.cuts import Halts
 from crashkit.plants import PLANTS
 from crashkit.points import POINTS, Kill
 from crashkit.scene import Scene
 
 
-def bridge(*, folder: str, life: int, kill: str, plant: str) -> int:
-    """Be a bridge until SIGTERM or the kill, with a fault planted in it if one is named."""
+def bridge(*, folder: str, life: int, kill: str, plant: str, halts: list[str]) -> int:
+    """Be a bridge until SIGTERM or the kill, with a fault planted in it if one is named, halting where told to."""
     logging.basicConfig(stream=sys.stderr, level="INFO", format="%(relativeCreated)d %(name)s %(message)s")
     scene = Scene(Path(folder))
     if plant:
         PLANTS[plant].sow()
-    POINTS.arm(scene.points(life), Kill.parse(kill) if kill else None, scene.faults)
+    halt = Halts(scene.folder, halts).at if halts else None
+    POINTS.arm(scene.points(life), Kill.parse(kill) if kill else None, scene.faults, halt)
     anyio.run(_serve_bridge, scene)
     return 0
 

@@ -12,12 +12,11 @@ from tempfile import mkdtemp
 import anyio
 from attrs import define
 
+from crashkit.clouds import KINDS
 from crashkit.fork import fork, open_template
 from crashkit.scene import Ground
 from crashkit.schedule import Plan, Verdict
 
-AT_ONCE = 8
-"""How many schedules are played at a time: each waits more than it works."""
 MOST_TOLD = 10
 
 
@@ -28,6 +27,7 @@ class Matrix:
     folder: Path
     ground: Ground
     template: Path
+    at_once: int
     keep: bool = False
     played: int = 0
 
@@ -44,7 +44,7 @@ class Matrix:
                 verdicts[index] = await self._play(plan)
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(AT_ONCE):
+            for _ in range(self.at_once):
                 tasks.start_soon(work)
         return [verdicts[index] for index in range(len(plans))]
 
@@ -67,12 +67,12 @@ class Matrix:
 
 
 @contextmanager
-def open_matrix(*, keep: bool = False) -> Iterator[Matrix]:
+def open_matrix(*, cloud: str = "file-truth", keep: bool = False) -> Iterator[Matrix]:
     """Found a market, start a template, and yield what plays; the files of whatever went wrong stay."""
-    folder = Path(mkdtemp(prefix="crash-"))
-    ground = Ground.lay(folder / "ground")
-    with open_template(folder, ground.installed) as template:
-        yield Matrix(folder, ground, template, keep)
+    folder, kind = Path(mkdtemp(prefix="crash-")), KINDS[cloud]
+    ground = Ground.lay(folder / "ground", cadence_ms=kind.cadence_ms)
+    with kind.prepare(ground.folder), open_template(folder, ground.installed) as template:
+        yield Matrix(folder, ground, template, kind.at_once, keep)
     if not any(folder.glob("[0-9]*")):
         shutil.rmtree(folder)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
@@ -38,12 +39,19 @@ class Points:
         self._passed: Counter[str] = Counter()
         self._total = 0
         self._faults: dict[str, int] = {}
+        self._halt: Callable[[str, int], None] | None = None
 
-    def arm(self, log: Path, kill: Kill | None, faults: dict[str, int]) -> None:
-        """Write every point to ``log`` from now on, die of SIGKILL at ``kill``, and let what ``faults`` name fail."""
+    def arm(
+        self, log: Path, kill: Kill | None, faults: dict[str, int], halt: Callable[[str, int], None] | None = None
+    ) -> None:
+        """Write every point to ``log`` from now on, die of SIGKILL at ``kill``, and let what ``faults`` name fail.
+
+        ``halt`` is told each point and which passing of it this is, before the death, and may take its time.
+        """
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._kill = kill
         self._faults = dict(faults)
+        self._halt = halt
 
     def hit(self, name: str) -> None:
         """Pass a point."""
@@ -53,6 +61,8 @@ class Points:
         self._total += 1
         is_last = self._is_last(name)
         os.write(self._log, f"{'!' if is_last else ' '}{name}\n".encode())
+        if self._halt is not None:
+            self._halt(name, self._passed[name])
         if is_last:
             os.kill(os.getpid(), signal.SIGKILL)
 

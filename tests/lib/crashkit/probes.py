@@ -14,6 +14,10 @@ from crashkit.points import POINTS
 
 #: Modules of which every await is a point, by their folder and the beginning of their names.
 AWAITED: Final = ("lease", "provider", "reconcile", "outbox", "bridge")
+_BACKENDS: Final = (
+    ("crashkit.file_truth", "FileTruthBackend"),
+    ("compute_bridge_baremetal.backend", "BaremetalBackend"),
+)
 _BACKEND: Final = ("offers", "provision", "find", "list_owned", "usage", "terminate", "extend", "watch_until_exit")
 
 #: The vendor's calls that change something, of which one call of the backend may make several.
@@ -34,8 +38,9 @@ def place() -> None:
     _probe("compute_bridge.adapters.sqlite_journal", "SqliteJournal", "record", _record, _no_room)
     for method in ("append", "put", "save_cursor", "find"):
         _probe("compute_bridge.adapters.sqlite_network", "SqliteNetwork", method, _network(method), NetworkError)
-    for method in _BACKEND:
-        _probe("crashkit.file_truth", "FileTruthBackend", method, _named(f"backend {method}"), UnavailableError)
+    for module, cls in _BACKENDS:
+        for method in _BACKEND:
+            _probe(module, cls, method, _named(f"backend {method}"), UnavailableError)
     for method in _CLOUD:
         _probe("crashkit.file_truth", "FileClient", method, _named(f"cloud {method}"), _vendor_down)
     for function in ("_write_schema", "_publish"):

@@ -21,6 +21,7 @@ from compute_bridge_market.command import market
 from compute_bridge_market.founding import Founding, write_market
 from crashkit import file_truth
 from crashkit.clock import Birth
+from crashkit.clouds import PAPER, Site
 
 ROOT = "crash-root"
 ACCOUNT = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -68,7 +69,7 @@ kind = "ledger"
 
 [lease]
 envelope_wait_s = {envelope_wait_s}
-provision_allowance_s = 86400
+provision_allowance_s = {provision_allowance_s}
 meter_every_s = {meter_every_s}
 sweep_every_s = {sweep_every_s}
 
@@ -78,11 +79,6 @@ floor = {{ cpu_millis = 1, mem_mib = 1 }}
 ceiling = {{ cpu_millis = 16000, mem_mib = 65536, disk_gib = 100 }}
 slots = 2
 
-[[backend]]
-name = "truth"
-kind = "file-truth"
-folder = "cloud"
-window_ms = {window_ms}
 """
 
 
@@ -93,7 +89,7 @@ class Ground:
     folder: Path
 
     @classmethod
-    def lay(cls, folder: Path) -> "Ground":
+    def lay(cls, folder: Path, *, cadence_ms: int = CADENCE_MS) -> "Ground":
         """Found the market in ``folder``, which is made."""
         folder.mkdir(parents=True)
         create_root(folder / "attester", ROOT, now_s=SystemClock().utc_ms() // 1000)
@@ -102,7 +98,7 @@ class Ground:
         key = public_key(ACCOUNT).hex()
         terms = Founding(
             currency="EUR",
-            cadence_ms=CADENCE_MS,
+            cadence_ms=cadence_ms,
             anchors=((ROOT, str(ground.anchor)),),
             accounts=(("alice", key, CREDIT),),
             requester_bps=100,
@@ -142,6 +138,7 @@ class Settings:
     window_ms: int = 0
     refresh_s: int = 600
     sweep_every_s: int = 60
+    provision_allowance_s: int = 86_400
 
 
 @frozen
@@ -151,10 +148,12 @@ class Scene:
     folder: Path
 
     @classmethod
-    def set(cls, folder: Path, ground: Ground, settings: Settings, faults: dict[str, int]) -> "Scene":
+    def set(
+        cls, folder: Path, ground: Ground, settings: Settings, faults: dict[str, int], site: Site = PAPER
+    ) -> "Scene":
         """Make the folder and begin its time."""
         scene = cls(folder)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(ground.folder / "market", folder / "market")
         _secret(folder / "bridge.key", os.urandom(32).hex())
         page = (folder / "market" / "handshake.cbor").read_bytes()
@@ -167,10 +166,11 @@ class Scene:
             anchor=ground.anchor,
             **asdict(settings),
         )
-        (folder / "bridge.toml").write_text(text)
+        table = site.table.replace("{window_ms}", str(settings.window_ms))
+        (folder / "bridge.toml").write_text(text + table)
         (folder / "requester").mkdir(mode=0o700)
         (folder / "faults.json").write_text(json.dumps(faults))
-        Birth.now(SystemClock().utc_ms()).write(scene.birth)
+        Birth.now(SystemClock().utc_ms(), site.speed).write(scene.birth)
         return scene
 
     @property
@@ -203,11 +203,6 @@ class Scene:
     def journal(self) -> Path:
         """The bridge's journal."""
         return self.folder / "bridge" / "bridge.journal"
-
-    @property
-    def cloud(self) -> Path:
-        """The account's folder."""
-        return self.folder / "cloud"
 
     @property
     def handshake(self) -> Handshake:

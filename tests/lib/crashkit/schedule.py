@@ -9,20 +9,25 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 from attrs import asdict, define, field, frozen
 
+from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.adapters.direct_shuffle import DirectShuffle
 from compute_bridge.adapters.quote_verifier import DcapQuoteVerifier
 from compute_bridge.adapters.requester_store import FileRequesterStore
 from compute_bridge.adapters.sqlite_network import open_sqlite_network
 from compute_bridge.host.requester import Requester
 from compute_bridge.model import channels
+from compute_bridge.ports.clock import poll
 from crashkit import invariants
 from crashkit.clock import Birth, SharedClock
-from crashkit.file_truth import FileAccount
+from crashkit.clouds import KINDS, Cloud
+from crashkit.cuts import Cut, Cutter
 from crashkit.fork import fork
 from crashkit.gather import gather, held, lease_states
 from crashkit.points import Kill, read_points
+from crashkit.rack_stories import RACK_STORIES
 from crashkit.scene import ACCOUNT, Ground, Scene
 from crashkit.stage import Stage
 from crashkit.stories import STORIES, Story
@@ -33,39 +38,52 @@ MOST_LIVES = 12
 _TOLD = (0, -signal.SIGTERM, -signal.SIGKILL)
 """How a bridge may end that the story told to."""
 LAST_LINES = 30
+EVERY_STORY = STORIES | RACK_STORIES
+GOING_S = 10
+"""For how long what has ended may take to go."""
+GOING_EVERY_MS = 100
 
 
 @frozen
 class Plan:
-    """What to play: a story and its deaths, at most one for each life of the bridge, with a fault planted or none."""
+    """What to play: a story and its deaths, at most one for each life of the bridge, with a fault planted or none.
+
+    ``cuts`` are the cuts of the link to the cloud.
+    """
 
     story: str
     kills: tuple[Kill, ...] = ()
     plant: str = ""
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def id(self) -> str:
         """How it is called, and replayed."""
         head = f"{self.story}+{self.plant}" if self.plant else self.story
-        return "|".join([head, *(kill.id for kill in self.kills)])
+        return "|".join([head, *(kill.id for kill in self.kills), *(cut.id for cut in self.cuts)])
 
     @classmethod
     def parse(cls, text: str) -> "Plan":
         """Return the plan of which ``text`` is the id."""
-        head, *kills = text.split("|")
+        head, *parts = text.split("|")
         story, _, plant = head.partition("+")
-        return cls(story, tuple(Kill.parse(kill) for kill in kills), plant)
+        kills = tuple(Kill.parse(part) for part in parts if "!" not in part)
+        return cls(story, kills, plant, tuple(Cut.parse(part) for part in parts if "!" in part))
 
 
 @define
 class Verdict:
-    """What came of it. ``deaths`` are the points at which the bridge died, ``points`` what each life passed."""
+    """What came of it. ``deaths`` are the points at which the bridge died, ``points`` what each life passed.
+
+    ``cuts`` are the cuts that cut something.
+    """
 
     plan: str
     violations: list[str] = field(factory=list)
     deaths: list[str] = field(factory=list)
     points: list[list[str]] = field(factory=list)
     outcomes: list[str] = field(factory=list)
+    cuts: list[str] = field(factory=list)
     took_s: float = 0
 
 
@@ -105,23 +123,28 @@ class Schedule:
 
     async def play(self) -> None:
         """Play it, wait until all is quiet, kill everything, and judge."""
-        story = STORIES[self.plan.story]
-        scene = Scene.set(self.folder / "scene", self.ground, story.settings, story.faults)
+        story = EVERY_STORY[self.plan.story]
+        with KINDS[story.cloud].open(self.folder / "scene", self.ground.folder) as cloud:
+            await self._play_on(cloud, story)
+
+    async def _play_on(self, cloud: Cloud, story: Story) -> None:
+        scene = Scene.set(self.folder / "scene", self.ground, story.settings, story.faults, cloud.site)
         began = SharedClock(Birth.read(scene.birth))
         async with open_sqlite_network(scene.network) as network:
-            stage = self._stage(scene, network, began)
+            stage = self._stage(scene, network, began, cloud)
             for lever, value in story.levers.items():
                 stage.cloud.pull(lever, value)
-            await self._play(stage, story)
-            truth = await gather(scene, stage.requester.market, began)
+            await self._play(stage, story, Cutter(cloud, scene.folder, self.plan.cuts))
+            truth = await gather(scene, stage.requester.market, began, cloud)
         self.verdict.outcomes = [log.outcome for log in truth.logs]
         self.verdict.violations += [str(one) for one in invariants.check(truth)]
+        self.verdict.violations += [f"nothing remains: {what}" for what in await _remaining(cloud)]
         self.verdict.violations += [
             f"outcome {one} is none of this story's" for one in self.verdict.outcomes if one not in story.outcomes
         ]
         self.verdict.took_s = round(began.monotonic_ms() / 1000 / Birth.read(scene.birth).speed, 2)
 
-    def _stage(self, scene: Scene, network, clock: SharedClock) -> Stage:
+    def _stage(self, scene: Scene, network, clock: SharedClock, cloud: Cloud) -> Stage:
         requester = Requester(
             network=network,
             shuffle=DirectShuffle(network),
@@ -132,13 +155,14 @@ class Schedule:
             store=FileRequesterStore(scene.folder / "requester"),
             clock=clock,
         )
-        return Stage(scene, requester, FileAccount(scene.cloud, clock))
+        return Stage(scene, requester, cloud.levers(clock), cloud.site)
 
-    async def _play(self, stage: Stage, story: Story) -> None:
+    async def _play(self, stage: Stage, story: Story, cutter: Cutter) -> None:
         log = self.folder / "market.log"
         async with fork(self.template, "market", log, folder=str(stage.scene.folder)) as market:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep_bridge, stage)
+                tasks.start_soon(cutter.play)
                 tasks.start_soon(partial(self._must_live, market.ended, "the market", log))
                 patience_s = PATIENCE_WITH_FAULTS_S if self.plan.plant else PATIENCE_S
                 with anyio.move_on_after(patience_s) as patience:
@@ -148,6 +172,7 @@ class Schedule:
                     states = lease_states(stage.scene)
                     self.verdict.violations.append(f"not quiet within {patience_s} s; leases: {states}")
                 tasks.cancel_scope.cancel()
+        self.verdict.cuts = cutter.done
 
     async def _keep_bridge(self, stage: Stage) -> None:
         stage.may_live.set()
@@ -164,6 +189,7 @@ class Schedule:
             "life": life,
             "kill": kill.id if kill else "",
             "plant": self.plan.plant,
+            "halts": [cut.id for cut in self.plan.cuts if cut.at.life == life],
         }
         try:
             async with fork(self.template, "bridge", log, **arguments) as bridge:
@@ -194,6 +220,17 @@ class Schedule:
         # The bridge has read the last statement when its cursor is past it: then its own book is whole.
         provider = (await stage.provider()).hex()
         return await network.cursor(f"bridge/{provider}", channels.SETTLEMENTS) >= grants
+
+
+async def _remaining(cloud: Cloud) -> list[str]:
+    """Return what remains in the cloud once what has ended has had its time to go."""
+
+    async def is_bare() -> bool | None:
+        return not await to_thread.run_sync(cloud.remains) or None
+
+    with anyio.move_on_after(GOING_S):
+        await poll(SystemClock(), GOING_EVERY_MS, is_bare)
+    return await to_thread.run_sync(cloud.remains)
 
 
 def _tail(log: Path) -> str:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
+from typing import Any
 
 import anyio
 from attrs import define, evolve, field
@@ -19,12 +20,12 @@ from compute_bridge.model.control import ControlAction
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import ProviderId
 from compute_bridge.model.manifest import ComputeManifest, ImageRef, SourceRef
-from compute_bridge.model.resources import Region, Requirements, Resources
+from compute_bridge.model.resources import Requirements, Resources
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import MarketError, ReceiptError
 from compute_bridge.wire.signing import Signed, sign
-from crashkit.file_truth import FileAccount
+from crashkit.clouds import PAPER, Site
 from crashkit.gather import lease_states
 from crashkit.points import read_points
 from crashkit.scene import Scene
@@ -32,7 +33,6 @@ from crashkit.scene import Scene
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
 MAX_RATE = MicrosPerHour(10**9)
 OPEN_MS = Milliseconds(36_000_000)
-REGION = Region("eu-north")
 """Where the cloud sells two shapes that serve a request."""
 LOOK_MS = 10
 _WALL = SystemClock()
@@ -40,11 +40,15 @@ _WALL = SystemClock()
 
 @define
 class Stage:
-    """One schedule's outside. ``stopping`` says that the bridge has been told to stop."""
+    """One schedule's outside. ``cloud`` is the levers of its cloud.
+
+    ``stopping`` says that the bridge has been told to stop.
+    """
 
     scene: Scene
     requester: Requester
-    cloud: FileAccount
+    cloud: Any
+    site: Site = PAPER
     asked: int = field(default=0, init=False)
     bridge_pid: int = field(default=0, init=False)
     life: int = field(default=0, init=False)
@@ -56,8 +60,9 @@ class Stage:
     async def submit(self, duration_ms: int) -> RequestHandle:
         """Ask for a machine."""
         self.asked += 1
-        needs = Requirements(Resources(1000, 1024), Milliseconds(duration_ms), regions=(REGION,))
-        manifest = ComputeManifest(SourceRef("hello", "1", "0123abc"), ImageRef("vm:plain"), needs)
+        site, resources = self.site, Resources(1000, 1024)
+        needs = Requirements(resources, Milliseconds(duration_ms), network=site.network, regions=(site.region,))
+        manifest = ComputeManifest(SourceRef("hello", "1", "0123abc"), ImageRef(site.image), needs)
         return await self.requester.submit(manifest, MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
 
     async def receipt(self, handle: RequestHandle) -> None:

@@ -31,6 +31,7 @@ LATE = (
     "compute_bridge_market.hooks",
     "compute_bridge_rates.hooks",
     "compute_bridge_routing.hooks",
+    "crashkit.rack",
     "crashkit.schedule",
     "dcap_qvl",
 )
