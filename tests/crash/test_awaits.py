@@ -95,10 +95,10 @@ def test_a_module_that_was_imported_before_cannot_be_instrumented(tmp_path):
 
 def test_a_plan_is_replayed_by_its_id():
     kills = (Kill(0, 2, "before append shuffle/replies"), Kill(1, 57))
-    plan = Plan("released", kills, "bills-the-whole")
+    plan = Plan("released", kills, "bills-the-whole", market_ms=(300, 50))
 
     assert plan == Plan.parse(plan.id)
-    assert "released+bills-the-whole|before append shuffle/replies#2@0|*#57@1" == plan.id
+    assert "released+bills-the-whole|before append shuffle/replies#2@0|*#57@1|market@300|market@50" == plan.id
 
 
 def test_an_unarmed_process_passes_every_point():

@@ -10,6 +10,9 @@ from crashkit.stories import STORIES
 
 RECOVERY_POINTS = 250
 """About how many points a bridge passes from its start to the end of a lease that it has resumed."""
+LONGEST_MARKET_MS = 1_500
+MARKET_DEATHS = (0, 0, 1, 3)
+"""How often the market dies beside the bridge, drawn evenly."""
 
 
 def unkilled() -> list[Plan]:
@@ -39,10 +42,11 @@ def chosen_plans(recorded: Iterable[Verdict]) -> list[Plan]:
 
 
 def again(plans: Sequence[Plan], random: Random, *, count: int, deaths: int = 3) -> Iterator[Plan]:
-    """Yield ``count`` of the plans, each with one or two deaths more while the bridge recovers."""
+    """Yield ``count`` of the plans, each with one or two deaths more as the bridge recovers; in some the market dies."""
     for _ in range(count):
         plan = random.choice(plans)
         kills = list(plan.kills)
         for _ in range(random.randint(1, deaths - 1)):
             kills.append(Kill(kills[-1].life + 1, random.randint(1, RECOVERY_POINTS)))
-        yield Plan(plan.story, tuple(kills))
+        markets = [random.randint(50, LONGEST_MARKET_MS) for _ in range(random.choice(MARKET_DEATHS))]
+        yield Plan(plan.story, tuple(kills), market_ms=tuple(markets))

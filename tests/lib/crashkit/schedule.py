@@ -35,6 +35,7 @@ from crashkit.stories import STORIES, Story
 PATIENCE_S = 45
 PATIENCE_WITH_FAULTS_S = 8
 MOST_LIVES = 12
+MARKET = "market@"
 _TOLD = (0, -signal.SIGTERM, -signal.SIGKILL)
 """How a bridge may end that the story told to."""
 LAST_LINES = 30
@@ -48,27 +49,32 @@ GOING_EVERY_MS = 100
 class Plan:
     """What to play: a story and its deaths, at most one for each life of the bridge, with a fault planted or none.
 
-    ``cuts`` are the cuts of the link to the cloud.
+    ``cuts`` are the cuts of the link to the cloud, ``market_ms`` for how many real milliseconds each life of the market
+    lasts that ends by a kill.
     """
 
     story: str
     kills: tuple[Kill, ...] = ()
     plant: str = ""
     cuts: tuple[Cut, ...] = ()
+    market_ms: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:
         """How it is called, and replayed."""
         head = f"{self.story}+{self.plant}" if self.plant else self.story
-        return "|".join([head, *(kill.id for kill in self.kills), *(cut.id for cut in self.cuts)])
+        markets = [f"{MARKET}{ms}" for ms in self.market_ms]
+        return "|".join([head, *(kill.id for kill in self.kills), *(cut.id for cut in self.cuts), *markets])
 
     @classmethod
     def parse(cls, text: str) -> "Plan":
         """Return the plan of which ``text`` is the id."""
         head, *parts = text.split("|")
         story, _, plant = head.partition("+")
-        kills = tuple(Kill.parse(part) for part in parts if "!" not in part)
-        return cls(story, kills, plant, tuple(Cut.parse(part) for part in parts if "!" in part))
+        markets = tuple(int(part.removeprefix(MARKET)) for part in parts if part.startswith(MARKET))
+        others = [part for part in parts if not part.startswith(MARKET)]
+        kills = tuple(Kill.parse(part) for part in others if "!" not in part)
+        return cls(story, kills, plant, tuple(Cut.parse(part) for part in others if "!" in part), markets)
 
 
 @define
@@ -158,20 +164,18 @@ class Schedule:
         return Stage(scene, requester, cloud.levers(clock), cloud.site)
 
     async def _play(self, stage: Stage, story: Story, cutter: Cutter) -> None:
-        log = self.folder / "market.log"
-        async with fork(self.template, "market", log, folder=str(stage.scene.folder)) as market:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._keep_bridge, stage)
-                tasks.start_soon(cutter.play)
-                tasks.start_soon(partial(self._must_live, market.ended, "the market", log))
-                patience_s = PATIENCE_WITH_FAULTS_S if self.plan.plant else PATIENCE_S
-                with anyio.move_on_after(patience_s) as patience:
-                    await story.play(stage)
-                    await stage.until(partial(self._is_quiet, stage))
-                if patience.cancelled_caught:
-                    states = lease_states(stage.scene)
-                    self.verdict.violations.append(f"not quiet within {patience_s} s; leases: {states}")
-                tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_bridge, stage)
+            tasks.start_soon(self._keep_market, stage)
+            tasks.start_soon(cutter.play)
+            patience_s = PATIENCE_WITH_FAULTS_S if self.plan.plant else PATIENCE_S
+            with anyio.move_on_after(patience_s) as patience:
+                await story.play(stage)
+                await stage.until(partial(self._is_quiet, stage))
+            if patience.cancelled_caught:
+                states = lease_states(stage.scene)
+                self.verdict.violations.append(f"not quiet within {patience_s} s; leases: {states}")
+            tasks.cancel_scope.cancel()
         self.verdict.cuts = cutter.done
 
     async def _keep_bridge(self, stage: Stage) -> None:
@@ -205,9 +209,13 @@ class Schedule:
             raise ScheduleError(f"life {life} of the bridge ended by itself with {code}: {_tail(log)}")
         stage.stopping = False
 
-    async def _must_live(self, ended, name: str, log: Path) -> None:
-        code = await ended()
-        raise ScheduleError(f"{name} ended with {code}: {_tail(log)}")
+    async def _keep_market(self, stage: Stage) -> None:
+        log = self.folder / "market.log"
+        for ms in (*self.plan.market_ms, None):
+            async with fork(self.template, "market", log, folder=str(stage.scene.folder)) as market:
+                with anyio.move_on_after(None if ms is None else ms / 1000):
+                    code = await market.ended()
+                    raise ScheduleError(f"the market ended by itself with {code}: {_tail(log)}")
 
     async def _is_quiet(self, stage: Stage) -> bool:
         network = stage.requester.network
