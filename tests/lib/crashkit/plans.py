@@ -42,7 +42,7 @@ def chosen_plans(recorded: Iterable[Verdict]) -> list[Plan]:
 
 
 def again(plans: Sequence[Plan], random: Random, *, count: int, deaths: int = 3) -> Iterator[Plan]:
-    """Yield ``count`` of the plans, each with one or two deaths more as the bridge recovers; in some the market dies."""
+    """Yield ``count`` of the plans, each with one or two deaths more as the bridge recovers; the market may die too."""
     for _ in range(count):
         plan = random.choice(plans)
         kills = list(plan.kills)
