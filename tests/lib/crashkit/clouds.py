@@ -11,7 +11,7 @@ from attrs import frozen
 from compute_bridge.model.resources import NetworkPolicy, Region
 from compute_bridge.ports.clock import Clock
 from crashkit import clock
-from crashkit.file_truth import FileAccount, machines_of
+from crashkit.file_truth import FileAccount, machines_of, strays_of
 from crashkit.truth import Machine
 
 _FILE_TABLE = """\
@@ -79,8 +79,8 @@ class FileCloud:
         return machines_of(self.folder)
 
     def remains(self) -> list[str]:
-        """Return nothing: a machine here is a file, and stays in the history."""
-        return []
+        """Return the strays that live: the history leaves them out."""
+        return strays_of(self.folder)
 
     def cut(self, how: str) -> Callable[[], bool]:
         """Refuse: its own lever ``ailment`` is what a link would be."""

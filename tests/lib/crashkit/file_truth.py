@@ -33,6 +33,8 @@ COMPUTE_BRIDGE_API = 1
 
 KEY = b"sesame-0f3a9c"
 """The account's one key; it guards nothing."""
+STRAY = "stray-"
+"""How the id of a machine begins that no lease is to have: the history leaves it out."""
 LOOK_MS = 1000
 """How often a wait for a change looks, on the backend's own clock."""
 
@@ -81,6 +83,12 @@ class Folder(MutableMapping[str, Machine]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    def raise_dead(self, key: str) -> str:
+        """Make a live copy of a machine that has ended, and return its id; the history does not count it."""
+        stray = evolve(self[key], id=f"{STRAY}{token_hex(4)}", state="ready", ended_ms=0)
+        os.replace(self._draft(_plain(stray)), self._folder / f"{stray.id}.made")
+        return stray.id
 
     def _once(self, name: str, facts: dict[str, Any]) -> bool:
         """Write a file, whole, unless it is there."""
@@ -138,7 +146,8 @@ class FileAccount(Account):
         super().__init__(clock, KEY)
         self._levers = folder / "levers"
         self._levers.mkdir(parents=True, exist_ok=True)
-        self._machines = Folder(folder / "machines")  # type: ignore[assignment]
+        self.folder = Folder(folder / "machines")
+        self._machines = self.folder  # type: ignore[assignment]
         self.timers = Timers(folder / "timers")  # type: ignore[assignment]
         self._ids = (token_hex(8) for _ in count())  # type: ignore[assignment]
 
@@ -168,6 +177,11 @@ class FileAccount(Account):
     @loses_next_answer.setter
     def loses_next_answer(self, loses: bool) -> None:
         self.pull("loses", "yes" if loses else "")
+
+    def raise_dead(self) -> None:
+        """Let every machine that has ended stand up again, as a stray under the same token."""
+        for machine in [one for one in self.machines.values() if one.is_gone and not one.id.startswith(STRAY)]:
+            self.folder.raise_dead(machine.id)
 
     def lever(self, name: str) -> str:
         """Return where a lever stands; empty is where it does nothing."""
@@ -255,8 +269,13 @@ def machines_of(folder: Path) -> tuple[TrueMachine, ...]:
             one.id, one.tags["cb-token"], one.tags["cb-grant"], one.started_ms, one.ended_ms if one.is_gone else None
         )
         for one in Folder(folder / "machines").values()
-        if "cb-token" in one.tags
+        if "cb-token" in one.tags and not one.id.startswith(STRAY)
     )
+
+
+def strays_of(folder: Path) -> list[str]:
+    """Return the strays of the account at ``folder`` that live."""
+    return [one.id for one in Folder(folder / "machines").values() if one.id.startswith(STRAY) and not one.is_gone]
 
 
 # --- the world ----------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ envelope_wait_s = {envelope_wait_s}
 provision_allowance_s = {provision_allowance_s}
 meter_every_s = {meter_every_s}
 sweep_every_s = {sweep_every_s}
+intent_window_s = {intent_window_s}
 
 [[band]]
 name = "standard"
@@ -138,6 +139,7 @@ class Settings:
     window_ms: int = 0
     refresh_s: int = 600
     sweep_every_s: int = 60
+    intent_window_s: int = 900
     provision_allowance_s: int = 86_400
 
 

@@ -26,6 +26,7 @@ from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import MarketError, ReceiptError
 from compute_bridge.wire.signing import Signed, sign
 from crashkit.clouds import PAPER, Site
+from crashkit.file_truth import STRAY
 from crashkit.gather import lease_states
 from crashkit.points import read_points
 from crashkit.scene import Scene
@@ -158,6 +159,10 @@ class Stage:
         """Let every machine die by itself."""
         for machine in list(self.cloud.machines):
             self.cloud.end(machine, "crashed")
+
+    async def is_bare(self) -> bool:
+        """Return whether no stray is left."""
+        return not any(one.id.startswith(STRAY) and not one.is_gone for one in self.cloud.machines.values())
 
     async def stop_bridge(self, by: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal and return when the bridge has ended; the next one waits for :meth:`start_bridge`."""

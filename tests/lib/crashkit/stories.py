@@ -84,6 +84,15 @@ async def _silent(stage: Stage) -> None:
     stage.cloud.ailment = ""
 
 
+async def _stray(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.release(handle)
+    await stage.settled(handle)
+    stage.cloud.raise_dead()
+    await stage.until(stage.is_bare)
+
+
 async def _pair(stage: Stage) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_released, stage)
@@ -144,6 +153,7 @@ STORIES: dict[str, Story] = {
         settings=Settings(window_ms=2_000, sweep_every_s=5),
         levers={"loses": "yes"},
     ),
+    "stray": Story(_stray, "record reaped", settings=Settings(sweep_every_s=5, intent_window_s=1)),
     "pair": Story(_pair, "record released"),
     "drained": Story(_drained, "record released"),
     "early": Story(_early, "record released"),
