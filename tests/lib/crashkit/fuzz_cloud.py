@@ -52,6 +52,18 @@ class FuzzCloud:
         """Return the one image of this cloud."""
         return ImageRef(f"vm:{IMAGES[0]}")
 
+    def fail(self, fault: str) -> None:
+        """Bring a fault about: what every call meets, what every create meets, or what the next create meets."""
+        if fault in ("timeout", "throttled"):
+            self.account.ailment = fault
+            self.account.stir()
+        elif fault in ("exhausted", "quota"):
+            self.account.scarcity = fault
+        elif fault == "lost-answer":
+            self.account.loses_next_answer = True
+        else:
+            self.doubles_create = True
+
     def mend(self) -> None:
         """Let the account answer, at once and truly, and have everything free."""
         self.account.ailment = self.account.scarcity = ""
