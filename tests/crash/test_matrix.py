@@ -19,8 +19,8 @@ pytestmark = pytest.mark.timeout(600)
 LEAST_POINTS = 300
 RECOVERIES = 60
 CI_SEED = 4711
-EVERY_AWAIT_OF = ("lease", "outbox", "provider")
-"""The modules that serve a lease: no await of theirs may be without a death."""
+EVERY_AWAIT_OF = ("lease", "outbox", "provider", "reconcile")
+"""The modules that serve leases: no await of theirs may be without a death."""
 SOAK = "CRASH_SOAK"
 SEED = "CRASH_SEED"
 

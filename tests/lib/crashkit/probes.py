@@ -13,7 +13,8 @@ from crashkit.awaits import instrument
 from crashkit.points import POINTS
 
 #: Modules of which every await is a point, by their folder and the beginning of their names.
-AWAITED: Final = ("lease", "provider", "reconcile", "outbox", "bridge")
+AWAITED: Final = ("lease", "provider", "reconcile", "strays", "outbox", "bridge")
+_RACK: Final = ("attempt", "rack", "ssh", "watch")
 _BACKENDS: Final = (
     ("crashkit.file_truth", "FileTruthBackend"),
     ("compute_bridge_baremetal.backend", "BaremetalBackend"),
@@ -35,6 +36,7 @@ def awaited_files() -> list[Path]:
 def place() -> None:
     """Place every probe; call it before anything of the host is imported."""
     instrument([f"compute_bridge.host.{path.stem}" for path in awaited_files()])
+    instrument([f"compute_bridge_baremetal.{name}" for name in _RACK])
     _probe("compute_bridge.adapters.sqlite_journal", "SqliteJournal", "record", _record, _no_room)
     for method in ("append", "put", "save_cursor", "find"):
         _probe("compute_bridge.adapters.sqlite_network", "SqliteNetwork", method, _network(method), NetworkError)
