@@ -144,7 +144,11 @@ class RunningLease:
 
     async def _keep_time(self) -> None:
         if self.is_resumed:
-            await self._go_on_counting()
+            async with anyio.create_task_group() as counting:
+                # It has run for as long as the journal shows, at least: where nobody tells more, it ends by that.
+                counting.start_soon(self._keep_deadline)
+                await self._go_on_counting()
+                counting.cancel_scope.cancel()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_extended)
             await self._keep_deadline()
@@ -228,7 +232,8 @@ class RunningLease:
             return exit_.ended_at, Reason.END_RECORDED
         if reason in _BY_ITSELF:
             return UtcMs(started + self._seen_ms), Reason.END_LAST_SEEN
-        return UtcMs(started + self._elapsed()), Reason.END_COUNTED
+        # A lease that was found ending was not counted on; its backend may have told more since.
+        return UtcMs(started + max(self._elapsed(), self._seen_ms)), Reason.END_COUNTED
 
     async def _last_usage(self, facts: LeaseFacts) -> UsageMetrics:
         try:

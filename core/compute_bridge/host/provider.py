@@ -150,6 +150,9 @@ class Provider:
         await self._tell_resumed()
         for lease in self.leases.values():
             tasks.start_soon(self._keep, lease)
+            if lease.facts.state in HOLDING_STATES:
+                # Our cursor may be past an answer that came before the lease, or that no journal took.
+                tasks.start_soon(self._catch_up, lease)
 
     async def _tell_resumed(self) -> None:
         """Say in the journal that this start has the leases; put the logs that wait into their old order first."""
@@ -208,7 +211,7 @@ class Provider:
             await self._done(channels.CONTROL_VERDICTS, sequence)
 
     async def _catch_up(self, lease: Lease) -> None:
-        """Apply what the module decided about a grant before it was taken on: its answer was nobody's then."""
+        """Apply what the module decided about a grant that was not open here then, or was not journalled."""
         while True:
             try:
                 verdicts = await self.tools.market.controls_of(lease.id)

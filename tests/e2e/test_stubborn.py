@@ -1,0 +1,174 @@
+"""A lease ends at its end and hears its requester, whatever stays silent, stays broken or is killed beside it."""
+
+from contextlib import aclosing
+from functools import partial
+
+import anyio
+import pytest
+from attrs import evolve
+
+from compute_bridge.host.fleet import Fleet
+from compute_bridge.host.lease_state import Ended, Released, read_facts
+from compute_bridge.host.requester_state import NotYetError
+from compute_bridge.model.control import ControlAction
+from compute_bridge.model.reason import Reason
+from compute_bridge.model.units import MicrosPerHour, Milliseconds
+from compute_bridge.ports.clock import poll
+from compute_bridge.ports.errors import CredentialsError, UnavailableError
+from compute_bridge.testing.memory_cloud import MemoryCloud
+from crashkit.coalition import SSH_KEY, Coalition, found
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+
+MAX_RATE = MicrosPerHour(10**9)
+
+
+@pytest.fixture
+async def coalition(tmp_path) -> Coalition:
+    return await found(tmp_path, MemoryCloud(), made=Coalition)
+
+
+async def submit(coalition, duration_ms):
+    requester = coalition.requester()
+    manifest = coalition.manifest(duration_ms=duration_ms)
+    return requester, await requester.submit(manifest, MAX_RATE, SSH_KEY, open_ms=Milliseconds(600_000))
+
+
+async def lease(coalition, duration_ms):
+    requester, handle = await submit(coalition, duration_ms)
+    return requester, handle, (await requester.serve_until_receipt(handle)).grant.value
+
+
+async def are_gone(cloud):
+    return True if not await cloud.running() else None
+
+
+async def is_closed(bridge):
+    return None if bridge.provider.leases else True
+
+
+async def wait(coalition, probe):
+    with anyio.fail_after(20):
+        return await poll(coalition.clock, 1000, probe)
+
+
+class StopsAfter:
+    """A journal that keeps its caller waiting after an event of one kind, until the bridge is killed."""
+
+    def __init__(self, journal, kind: str) -> None:
+        self._journal = journal
+        self._kind = kind
+        self.reached = anyio.Event()
+
+    def __getattr__(self, name: str):
+        return getattr(self._journal, name)
+
+    async def record(self, *drafts):
+        events = await self._journal.record(*drafts)
+        if drafts[0].kind == self._kind:
+            self.reached.set()
+            await anyio.sleep_forever()
+        return events
+
+
+def stopping(stops, kind):
+    def wrap(parts):
+        stops.append(StopsAfter(parts.journal, kind))
+        return evolve(parts, journal=stops[-1])
+
+    return wrap
+
+
+async def test_what_the_module_decided_before_a_lease_was_taken_on_is_heard_by_the_next_start(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        stops: list[StopsAfter] = []
+        async with coalition.bridge("one", wrap=stopping(stops, "granted")):
+            requester, handle = await submit(coalition, 3_600_000)
+            tasks.start_soon(requester.serve_until_receipt, handle)
+            await stops[0].reached.wait()
+            async with aclosing(requester.market.grants(0)) as grants:
+                _, grant = await anext(grants)
+            await wait(coalition, partial(release, requester, handle))
+            # The bridge reads the answer, knows of no such lease, and goes on.
+            await coalition.clock.sleep_ms(5_000)
+        async with coalition.bridge("one") as again:
+            await wait(coalition, partial(is_closed, again))
+            facts = await read_facts(again.parts.journal, grant.value.id)
+        tasks.cancel_scope.cancel()
+
+    assert facts.get(Released) is not None
+    assert Reason.RELEASED is facts.require(Ended).reason
+
+
+async def release(requester, handle):
+    try:
+        return await requester.control(handle, ControlAction.RELEASE)
+    except NotYetError:
+        return None  # it has not seen its grant yet
+
+
+class NoMeter:
+    """A backend whose credentials are good for everything but its meter."""
+
+    def __init__(self, backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str):
+        return getattr(self._backend, name)
+
+    async def usage(self, instance):
+        raise CredentialsError("backend cloud: may not read usage")
+
+
+async def test_a_lease_that_was_taken_back_ends_at_its_end_though_its_backend_never_tells_what_it_counted(
+    coalition,
+) -> None:
+    async with coalition.market():
+        async with coalition.bridge("one", provision_allowance_s=3600):
+            _, _, grant = await lease(coalition, 60_000)
+        async with coalition.bridge("one", wrap=unmetered) as again:
+            await wait(coalition, partial(is_closed, again))
+            ended = (await read_facts(again.parts.journal, grant.id)).require(Ended)
+
+    assert Reason.DEADLINE is ended.reason
+
+
+def unmetered(parts):
+    return with_backend(parts, NoMeter)
+
+
+def with_backend(parts, wrapper):
+    """The same parts, whose fleet is of the same backends with something taken from them."""
+    backends = [wrapper(backend) for backend in parts.fleet.backends]
+    fleet = Fleet(backends, parts.clock, currency=parts.market.config.currency)
+    return evolve(parts, fleet=fleet, router=evolve(parts.router, fleet=fleet))
+
+
+class NoRecord:
+    """A backend that keeps no record of a machine's end."""
+
+    def __init__(self, backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str):
+        return getattr(self._backend, name)
+
+    async def watch_until_exit(self, instance):
+        raise UnavailableError("backend cloud: keeps no records")
+
+
+def unrecorded(parts):
+    return with_backend(parts, NoRecord)
+
+
+async def test_a_lease_that_was_found_ending_is_billed_for_what_its_backend_counted(coalition) -> None:
+    async with coalition.market():
+        stops: list[StopsAfter] = []
+        async with coalition.bridge("one", wrap=stopping(stops, "ending"), provision_allowance_s=3600):
+            _, _, grant = await lease(coalition, 60_000)
+            await stops[0].reached.wait()
+        async with coalition.bridge("one", wrap=unrecorded) as again:
+            await wait(coalition, partial(is_closed, again))
+            ended = (await read_facts(again.parts.journal, grant.id)).require(Ended)
+
+    assert (Reason.DEADLINE, Reason.END_COUNTED, 60_000) == (ended.reason, ended.evidence, ended.billable_ms)
