@@ -1,18 +1,29 @@
 """What the embedded networks share: waiting for changes without polling, and the words of their refusals."""
 
+import logging
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
 
 from compute_bridge.ports.errors import (
+    NetworkError,
     RecordConflictError,
     RecordTooLargeError,
     StaleVersionError,
     TailMovedError,
 )
 from compute_bridge.ports.network import Entry, Network, Versioned, check_id, check_name
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+#: Real seconds between two tries of a follower to read.
+AGAIN_S: Final = 1
 
 
 class Signals:
@@ -74,7 +85,7 @@ class SignalledNetwork(Network):
     async def _follow(self, stream: str, topic: str, after: int) -> AsyncGenerator[Entry, None]:
         while True:
             changed = self._signals.next_change(topic)
-            page = await self.fetch(stream, after=after)
+            page = await self._insist(partial(self.fetch, stream, after=after))
             for entry in page:
                 yield entry
                 after = entry.sequence
@@ -89,11 +100,27 @@ class SignalledNetwork(Network):
         after = 0
         while True:
             changed = self._signals.next_change(topic)
-            page, after = await self._changes(topic, after)
+            page, after = await self._insist(partial(self._changes, topic, after))
             for value in page:
                 yield value
             if not page:
                 await changed.wait()
+
+    async def _insist(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Return what ``read`` returns, however often it fails: who follows outlives what cannot be read just now."""
+        while True:
+            try:
+                return await read()
+            except NetworkError as error:
+                if self._is_closed:
+                    raise
+                logger.warning("reading again in %d s: %s", AGAIN_S, error)
+            await anyio.sleep(AGAIN_S)
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether it was closed, after which nothing can be read again."""
+        return False
 
     def _check_record(self, where: str, record_id: bytes, record: bytes) -> None:
         check_id("record id", record_id)

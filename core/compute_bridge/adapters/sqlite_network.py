@@ -73,6 +73,10 @@ class SqliteNetwork(SignalledNetwork, SupportsBatches):
         """How often this client has looked for other processes' changes."""
         return self._listener.looks
 
+    @property
+    def _is_closed(self) -> bool:
+        return self._reader.closed
+
     def _announce(self) -> None:
         if self._dirty:
             topics = tuple(self._dirty)
