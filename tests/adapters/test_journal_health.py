@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -258,3 +259,49 @@ async def test_a_journal_opens_on_a_disk_that_is_really_full_and_is_unwritable_u
     assert 0 == done.returncode, done.stderr
     assert [False, "full", False, True] == json.loads(done.stdout)
     assert "the disk is full; opened with the room that was kept" in done.stderr
+
+
+class Slow(bytes):
+    """Bytes that keep the thread that measures them, as a disk does that hangs."""
+
+    def __new__(cls):
+        slow = super().__new__(cls, b"slow")
+        slow.begun, slow.go = threading.Event(), threading.Event()
+        return slow
+
+    def __len__(self) -> int:
+        self.begun.set()
+        assert self.go.wait(10)
+        return 4
+
+
+async def test_what_was_given_up_before_it_was_begun_is_never_recorded(path, clock) -> None:
+    async with open_sqlite_journal(path, clock, create=True, patience_s=0.2) as journal:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalUnwritableError, match="did not answer"):
+                await journal.record(EventDraft("given-up"))
+            other.execute("ROLLBACK")
+        await journal.record(EventDraft("next"))
+        events = await journal.events()
+
+    assert ["next"] == [event.kind for event in events]
+
+
+async def test_what_landed_though_it_was_given_up_is_the_last_until_the_journal_is_opened_again(path, clock) -> None:
+    async with open_sqlite_journal(path, clock, create=True, patience_s=0.2) as journal:
+        slow = Slow()
+        with pytest.raises(JournalUnwritableError, match="did not answer"):
+            await journal.record(EventDraft("given-up", b"lease", slow, state="running"))
+        assert slow.begun.is_set()
+        slow.go.set()
+        # Its caller was told that it was not recorded, so it would record it again.
+        with pytest.raises(JournalUnwritableError, match="start the bridge again") as caught:
+            await journal.record(EventDraft("again", b"lease", state="running"))
+        during = await journal.probe()
+    async with open_sqlite_journal(path, clock) as again:
+        await again.record(EventDraft("next"))
+        events = await again.events()
+
+    assert "io" == caught.value.reason == during.reason
+    assert ["given-up", "next"] == [event.kind for event in events]

@@ -46,7 +46,7 @@ _PAGE: Final = 1_000
 # So much room must there be before a journal that was full counts as writable.
 _ROOM_BYTES: Final = 1024 * 1024
 # A disk that takes longer than this is taken for failed; SQLite itself never gives up on it.
-_PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 60.0
 
 _UNWRITABLE: Final = {
     sqlite3.SQLITE_FULL: "full",
@@ -73,9 +73,10 @@ class _Parts:
 class SqliteJournal(Journal):
     """The open journal; made by :func:`open_sqlite_journal`. Events of concurrent tasks share a commit."""
 
-    def __init__(self, path: Path, clock: Clock, parts: _Parts) -> None:
+    def __init__(self, path: Path, clock: Clock, parts: _Parts, *, patience_s: float = PATIENCE_S) -> None:
         self._path = path
         self._clock = clock
+        self._patience_s = patience_s
         self._lock = parts.lock
         self._meter = parts.meter
         self._sizes = parts.sizes
@@ -129,11 +130,21 @@ class SqliteJournal(Journal):
         return events
 
     async def _record(self, drafts: tuple[EventDraft, ...], at_ms: int) -> tuple[JournalEvent, ...]:
-        with anyio.move_on_after(_PATIENCE_S, shield=True):
-            return await self._writer.run(lambda db: chain.record(db, drafts, at_ms))
+        with anyio.move_on_after(self._patience_s, shield=True):
+            return await self._writer.run(lambda db: self._append(db, drafts, at_ms))
         raise JournalUnwritableError(
-            f"journal {self._path}: the disk did not answer within {_PATIENCE_S} s; check it", reason="io"
+            f"journal {self._path}: the disk did not answer within {self._patience_s} s; check it", reason="io"
         )
+
+    def _append(self, db: sqlite3.Connection, drafts: tuple[EventDraft, ...], at_ms: int) -> tuple[JournalEvent, ...]:
+        if self._writer.unclaimed:
+            # Who was told that it failed would record it again, and two of one event may be more than a lease can read.
+            raise JournalUnwritableError(
+                f"journal {self._path}: an event was recorded after the disk had been given up on; check the disk, "
+                "then start the bridge again, so that it reads what stands there",
+                reason="io",
+            )
+        return chain.record(db, drafts, at_ms)
 
     @property
     def _has_room(self) -> bool:
@@ -200,7 +211,13 @@ def _verify_page(db: sqlite3.Connection, *, after: int, previous: bytes) -> tupl
 
 @asynccontextmanager
 async def open_sqlite_journal(
-    path: Path, clock: Clock, *, create: bool = False, max_bytes: int | None = None, busy_ms: int = BUSY_MS
+    path: Path,
+    clock: Clock,
+    *,
+    create: bool = False,
+    max_bytes: int | None = None,
+    busy_ms: int = BUSY_MS,
+    patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[SqliteJournal]:
     """Open the journal and hold it against every other bridge; beside it stands ``<path>.lock``.
 
@@ -208,12 +225,13 @@ async def open_sqlite_journal(
     must not begin a new one by itself. Beside it a little room is held, so that it opens on a full disk too; it is
     unwritable then until there is more. An older journal is migrated, and kept beside it as it was. SQLite's own
     pages are checked here, the chain by ``verify``.
-    ``max_bytes`` bounds the file; beyond it the journal counts as full.
+    ``max_bytes`` bounds the file; beyond it the journal counts as full. A write that takes longer than ``patience_s``
+    real seconds counts as failed; one that lands all the same is the last until the journal is opened again.
 
     :raises JournalError: if the file is missing, held, damaged, another kind of file, or of another release.
     """
     parts = await anyio.to_thread.run_sync(partial(_open, path, create=create, max_bytes=max_bytes, busy_ms=busy_ms))
-    journal = SqliteJournal(path, clock, parts)
+    journal = SqliteJournal(path, clock, parts, patience_s=patience_s)
     try:
         yield journal
     finally:

@@ -29,6 +29,7 @@ class _Job:
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = field(default=None)
+    is_durable: bool = False
 
     def settle(self) -> None:
         if self.future.done():  # its task was cancelled meanwhile
@@ -53,7 +54,7 @@ class SqliteWorker(ABC):
         self._explain = explain
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._closed = False
+        self._closed = self._unclaimed = False
         # A daemon, so that a process that dies without closing is not held back by its threads.
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -69,7 +70,12 @@ class SqliteWorker(ABC):
             raise self._explain(sqlite3.ProgrammingError("is closed"))
         job = _Job(call, self._loop.create_future())
         self._queue.put(job)
-        result: T = await job.future
+        try:
+            result: T = await job.future
+        except asyncio.CancelledError:
+            # Each thread sets its flag before it looks at the other's, so that one of the two sees both.
+            self._unclaimed = self._unclaimed or job.is_durable
+            raise
         return result
 
     async def aclose(self) -> None:
@@ -139,6 +145,7 @@ class SqliteReader(SqliteWorker):
 class SqliteWriter(SqliteWorker):
     """Serves all that wait in one transaction: one trip to the disk, each job undone for itself if it fails.
 
+    A job whose caller has gone is not begun any more; one that was under way may land, see :attr:`unclaimed`.
     ``committed`` is called on the worker's thread after each commit, before the tasks go on.
     """
 
@@ -159,18 +166,28 @@ class SqliteWriter(SqliteWorker):
         """How many transactions were committed."""
         return self._commits
 
+    @property
+    def unclaimed(self) -> bool:
+        """Whether a job was done for good though its caller had given it up, and so knows nothing of it."""
+        return self._unclaimed
+
     def _execute(self, batch: Sequence[_Job]) -> None:
-        connection = self._connection
+        connection, begun = self._connection, list[_Job]()
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job in batch:
-                self._attempt_alone(job)
+                if not job.future.cancelled():
+                    begun.append(job)
+                    self._attempt_alone(job)
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
         self._commits += 1
+        for job in begun:
+            job.is_durable = job.error is None
+            self._unclaimed = self._unclaimed or (job.is_durable and job.future.cancelled())
         self._committed()
 
     def _attempt_alone(self, job: _Job) -> None:
