@@ -264,8 +264,12 @@ async def test_a_journal_opens_on_a_disk_that_is_really_full_and_is_unwritable_u
 class Slow(bytes):
     """Bytes that keep the thread that measures them, as a disk does that hangs."""
 
-    def __new__(cls):
-        slow = super().__new__(cls, b"slow")
+    begun: threading.Event
+    go: threading.Event
+
+    @classmethod
+    def made(cls) -> "Slow":
+        slow = cls(b"slow")
         slow.begun, slow.go = threading.Event(), threading.Event()
         return slow
 
@@ -290,7 +294,7 @@ async def test_what_was_given_up_before_it_was_begun_is_never_recorded(path, clo
 
 async def test_what_landed_though_it_was_given_up_is_the_last_until_the_journal_is_opened_again(path, clock) -> None:
     async with open_sqlite_journal(path, clock, create=True, patience_s=0.2) as journal:
-        slow = Slow()
+        slow = Slow.made()
         with pytest.raises(JournalUnwritableError, match="did not answer"):
             await journal.record(EventDraft("given-up", b"lease", slow, state="running"))
         assert slow.begun.is_set()

@@ -638,6 +638,16 @@ async def test_addresses_and_names_are_hosts(host):
     assert host == (await Rig(rack).place()).instance.host
 
 
+async def test_a_machine_that_started_after_its_end_by_a_clock_of_ours_that_is_behind_is_taken():
+    rack = Scripted("rack")
+    rack.script["provision"] = [lambda order: rack.make(order, started_at=UtcMs(order.ends_at + 3_600_000))]
+
+    placement = await Rig(rack).place()
+
+    assert [("rack-1", Reason.ROUTED)] == reasons(placement.steps)
+    assert placement.instance.ends_at < placement.instance.started_at
+
+
 async def test_another_leases_machine_returned_by_mistake_is_not_touched():
     rack = Scripted("rack")
     rig = Rig(rack, Scripted("cloud"))
