@@ -79,10 +79,10 @@ class Cutter:
             halt.unlink()
             await anyio.sleep(cut.for_ms / 1000)
         finally:
+            # Also where all was quiet before the time was over.
             with anyio.CancelScope(shield=True):
-                has_cut = await to_thread.run_sync(restore)
-        if has_cut:
-            self.done.append(cut.id)
+                if await to_thread.run_sync(restore):
+                    self.done.append(cut.id)
 
 
 async def _is_reached(halt: Path) -> bool | None:

@@ -238,6 +238,7 @@ async def _remaining(cloud: Cloud) -> list[str]:
 
     with anyio.move_on_after(GOING_S):
         await poll(SystemClock(), GOING_EVERY_MS, is_bare)
+        return []
     return await to_thread.run_sync(cloud.remains)
 
 

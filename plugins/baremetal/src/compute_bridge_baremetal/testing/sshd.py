@@ -24,9 +24,12 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100:30:200
+ClientAliveInterval 2
+ClientAliveCountMax 2
 LogLevel ERROR
 SetEnv SHLVL=9
 """
+# A bridge that dies behind a cut cable says no goodbye, and what it asked last would wait for the rest of it for hours.
 # With SHLVL above one bash takes itself for no login of sshd's, and leaves ~/.bashrc, which may take long.
 
 # Runs what the bridge asks for, and lets a test spoil the next create once the machine exists, or the next terminate

@@ -1,0 +1,165 @@
+"""The chosen deaths on a rack host, and the chosen cuts of the link to it: without, and as well as, a death."""
+
+from collections.abc import Iterable
+from random import Random  # noqa: TID251 - seeded, and the seed is told
+
+from attrs import evolve
+
+from crashkit.cuts import Cut
+from crashkit.plans import again, all_plans
+from crashkit.points import Kill
+from crashkit.schedule import Plan, Verdict
+
+INTENDED = "record provision-intended+terminate-intended"
+RUNNING = "record routed+running"
+PROVISION = "backend provision"
+TERMINATE = "backend terminate"
+
+SHORT_MS = 2_000
+LONGER_MS = 9_000
+"""Longer than a brief lease runs, with what it takes to make; a lost answer waits no longer for its call."""
+
+_STEPS = (
+    INTENDED,
+    PROVISION,
+    RUNNING,
+    "record delivered",
+    "append shuffle/replies",
+    "record ending",
+    TERMINATE,
+    "record ended",
+    "record logged",
+    "append logs",
+    "append claims",
+    "record settled",
+)
+_EDGES = tuple(f"{edge} {step}" for step in _STEPS for edge in ("before", "after"))
+
+#: Where a bridge dies first, and where the next one dies as it recovers.
+_AGAIN = (
+    (f"after {INTENDED}", "after record resumed"),
+    (f"after {PROVISION}", "before backend list_owned"),
+    (f"after {PROVISION}", f"before {PROVISION}"),
+    (f"after {PROVISION}", f"after {PROVISION}"),
+    (f"after {RUNNING}", "after record delivered"),
+    ("after record delivered", f"before {TERMINATE}"),
+    (f"after {TERMINATE}", f"before {TERMINATE}"),
+    (f"after {TERMINATE}", "after record ended"),
+    ("after record ended", "after append logs"),
+    ("after record logged", "before append claims"),
+)
+_OTHERS = (
+    ("brief", "after record delivered"),
+    ("brief", "before record ending"),
+    ("extended", "before backend extend"),
+    ("extended", "after backend extend"),
+    ("crashed", "before record ending"),
+    ("crashed", "after record ended"),
+)
+
+#: How the link is cut, for how long, in which story, and at which point.
+_CUTS = (
+    ("sshd", SHORT_MS, "released", f"after {INTENDED}"),
+    ("sshd", SHORT_MS, "released", f"before {PROVISION}"),
+    ("sshd", SHORT_MS, "released", f"after {RUNNING}"),
+    ("sshd", SHORT_MS, "released", f"before {TERMINATE}"),
+    ("dead", SHORT_MS, "released", f"before {PROVISION}"),
+    ("dead", SHORT_MS, "released", f"before {TERMINATE}"),
+    ("nft", SHORT_MS, "released", f"before {PROVISION}"),
+    ("nft", SHORT_MS, "released", f"before {TERMINATE}"),
+    ("lose-create", LONGER_MS, "released", f"before {PROVISION}"),
+    ("drop-create", LONGER_MS, "released", f"before {PROVISION}"),
+    ("lose-terminate", LONGER_MS, "released", f"before {TERMINATE}"),
+    ("drop-terminate", SHORT_MS, "released", f"before {TERMINATE}"),
+    ("sshd", LONGER_MS, "brief", "after record delivered"),
+    ("nft", LONGER_MS, "brief", "after record delivered"),
+    ("dead", LONGER_MS, "brief", "after record delivered"),
+    ("dead", SHORT_MS, "extended", "before backend extend"),
+)
+
+#: The same, and where the bridge dies meanwhile.
+_CUT_AND_KILLED = (
+    ("sshd", SHORT_MS, "released", f"after {INTENDED}", f"after {INTENDED}"),
+    ("lose-create", LONGER_MS, "released", f"before {PROVISION}", f"after failed {PROVISION}"),
+    ("sshd", SHORT_MS, "released", f"after {PROVISION}", f"after {PROVISION}"),
+    ("nft", SHORT_MS, "released", f"after {PROVISION}", f"after {PROVISION}"),
+    ("dead", SHORT_MS, "released", f"after {RUNNING}", f"after {RUNNING}"),
+    ("sshd", LONGER_MS, "brief", "after record delivered", "after record delivered"),
+    ("nft", SHORT_MS, "released", "before record ending", "before record ending"),
+    ("lose-terminate", LONGER_MS, "released", f"before {TERMINATE}", f"after failed {TERMINATE}"),
+    ("sshd", SHORT_MS, "released", f"after {TERMINATE}", f"after {TERMINATE}"),
+    ("nft", SHORT_MS, "released", "after record ended", "after record ended"),
+)
+
+#: Fewer on containers, for each takes its time: where machines are made and end.
+_POD_EDGES = (
+    f"after {INTENDED}",
+    f"before {PROVISION}",
+    f"after {PROVISION}",
+    f"before {RUNNING}",
+    f"after {RUNNING}",
+    "after record delivered",
+    "after append shuffle/replies",
+    "before record ending",
+    f"before {TERMINATE}",
+    f"after {TERMINATE}",
+    "after record ended",
+    "after append logs",
+    "after append claims",
+)
+_POD_AGAIN = (_AGAIN[2], _AGAIN[6])
+
+
+def killed(cloud: str) -> list[Plan]:
+    """Return the chosen deaths, some with a second one as the next bridge recovers."""
+    edges, again, others = (_EDGES, _AGAIN, _OTHERS) if cloud == "rack" else (_POD_EDGES, _POD_AGAIN, ())
+    plans = [Plan(f"{cloud}-released", (Kill(0, 1, edge),)) for edge in edges]
+    plans += [Plan(f"{cloud}-released", (Kill(0, 1, one), Kill(1, 1, two))) for one, two in again]
+    return plans + [Plan(f"{cloud}-{story}", (Kill(0, 1, edge),)) for story, edge in others]
+
+
+def cut(cloud: str) -> list[Plan]:
+    """Return the chosen cuts of the link, with a bridge that lives on."""
+    chosen = _CUTS if cloud == "rack" else [_CUTS[at] for at in (1, 5, 8, 9, 10, 13)]
+    return [Plan(f"{cloud}-{story}", cuts=(Cut(how, ms, Kill(0, 1, at)),)) for how, ms, story, at in chosen]
+
+
+def cut_and_killed(cloud: str) -> list[Plan]:
+    """Return the chosen cuts of the link as the bridge dies."""
+    chosen = _CUT_AND_KILLED if cloud == "rack" else [_CUT_AND_KILLED[at] for at in (1, 2, 7)]
+    return [
+        Plan(f"{cloud}-{story}", (Kill(0, 1, dies),), cuts=(Cut(how, ms, Kill(0, 1, at)),))
+        for how, ms, story, at, dies in chosen
+    ]
+
+
+def within_calls(recorded: Verdict, files: tuple[str, ...], random: Random, *, count: int) -> list[Plan]:
+    """Return deaths at awaits of ``files``, drawn from those that the first life of a story passed."""
+    plans = [plan for plan in all_plans([recorded], most=1) if _is_of(plan.kills[0].name, files)]
+    return random.sample(plans, count)
+
+
+def _is_of(point: str, files: tuple[str, ...]) -> bool:
+    return point.rpartition(" ")[2].startswith(files)
+
+
+def drawn(recorded: Iterable[Verdict], random: Random, *, count: int) -> list[Plan]:
+    """Return ``count`` deaths: half of them again in recovery, and half with the link cut where the bridge dies."""
+    every = all_plans(recorded, most=3)
+    plans = [*random.choices(every, k=count - count // 2), *again(every, random, count=count // 2)]
+    return [_with_cut(plan, random) if at % 2 else plan for at, plan in enumerate(plans)]
+
+
+def _with_cut(plan: Plan, random: Random) -> Plan:
+    how = random.choice(("sshd", "nft", "dead"))
+    return evolve(plan, cuts=(Cut(how, random.randint(1, LONGER_MS), plan.kills[0]),))
+
+
+def missed(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return the plans of which a death was not died, or a cut cut nothing: they have shown nothing."""
+    wanted = {verdict.plan: Plan.parse(verdict.plan) for verdict in verdicts}
+    return [
+        verdict.plan
+        for verdict in verdicts
+        if (len(verdict.deaths), len(verdict.cuts)) != (len(wanted[verdict.plan].kills), len(wanted[verdict.plan].cuts))
+    ]
