@@ -15,6 +15,7 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import CredentialsError, UnavailableError
+from compute_bridge.ports.journal import JournalUnwritableError
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.coalition import SSH_KEY, Coalition, found
 
@@ -172,3 +173,37 @@ async def test_a_lease_that_was_found_ending_is_billed_for_what_its_backend_coun
             ended = (await read_facts(again.parts.journal, grant.id)).require(Ended)
 
     assert (Reason.DEADLINE, Reason.END_COUNTED, 60_000) == (ended.reason, ended.evidence, ended.billable_ms)
+
+
+class Full:
+    """A journal that takes no end of a lease until it is mended."""
+
+    def __init__(self, journal) -> None:
+        self._journal = journal
+        self.is_mended = False
+
+    def __getattr__(self, name: str):
+        return getattr(self._journal, name)
+
+    async def record(self, *drafts):
+        if drafts[0].kind in ("ending", "ended") and not self.is_mended:
+            raise JournalUnwritableError("the disk is full", reason="full")
+        return await self._journal.record(*drafts)
+
+
+async def test_a_machine_that_is_gone_costs_nothing_more_while_its_end_cannot_be_journalled(coalition) -> None:
+    def wrap(parts):
+        return unrecorded(evolve(parts, journal=Full(parts.journal)))
+
+    async with coalition.market(), coalition.bridge("one", wrap=wrap) as bridge:
+        requester, handle, grant = await lease(coalition, 3_600_000)
+        await requester.control(handle, ControlAction.RELEASE)
+        await wait(coalition, partial(are_gone, coalition.cloud))
+        (machine,) = coalition.cloud.account.machines.values()
+        await coalition.clock.sleep_ms(300_000)
+        bridge.parts.journal.is_mended = True
+        await wait(coalition, partial(is_closed, bridge))
+        ended = (await read_facts(bridge.parts.journal, grant.id)).require(Ended)
+
+    assert Reason.END_COUNTED is ended.evidence
+    assert ended.billable_ms < machine.ended_ms - machine.started_ms + 60_000

@@ -70,6 +70,7 @@ class RunningLease:
     _began_ms: int = field(init=False)
     _seen_ms: int = field(init=False)
     _reason: Reason | None = field(default=None, init=False)
+    _ended: Ended | None = field(default=None, init=False)
     _over: anyio.Event = field(factory=anyio.Event, init=False)
     _lengthened: anyio.Event = field(factory=anyio.Event, init=False)
 
@@ -103,7 +104,12 @@ class RunningLease:
             self._over.set()
 
     async def end(self, reason: Reason, facts: LeaseFacts) -> Ended:
-        """End the machine, until the backend shows it gone, and return the account of its life."""
+        """End the machine, until the backend shows it gone, and return the account of its life; the same each time."""
+        if self._ended is None:
+            self._ended = await self._account(reason, facts)
+        return self._ended
+
+    async def _account(self, reason: Reason, facts: LeaseFacts) -> Ended:
         usage = await self._last_usage(facts)
         if usage.wall_ms.source is UsageSource.BACKEND:
             self._seen_ms = max(self._seen_ms, usage.wall_ms.value)
