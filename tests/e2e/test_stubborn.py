@@ -1,15 +1,18 @@
 """A lease ends at its end and hears its requester, whatever stays silent, stays broken or is killed beside it."""
 
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 
 import anyio
 import pytest
 from attrs import evolve
 
+from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.lease_state import Ended, Released, read_facts
 from compute_bridge.host.requester_state import NotYetError
+from compute_bridge.host.status import answer
+from compute_bridge.host.sweep import NotServingError
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
@@ -207,3 +210,10 @@ async def test_a_machine_that_is_gone_costs_nothing_more_while_its_end_cannot_be
 
     assert Reason.END_COUNTED is ended.evidence
     assert ended.billable_ms < machine.ended_ms - machine.started_ms + 60_000
+
+
+async def test_a_bridge_that_is_still_starting_says_so_when_it_is_told_to_drain(coalition) -> None:
+    async with coalition.market(), AsyncExitStack() as stack:
+        bridge = Bridge(await coalition.parts(stack, "one"))
+        with pytest.raises(NotServingError, match="still starting"):
+            await answer(bridge, {"ask": "drain", "undo": False})

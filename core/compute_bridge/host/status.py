@@ -8,7 +8,7 @@ import attrs
 from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.counterfactual import MOST_LINES, rates_told, read_ledger
 from compute_bridge.host.explain import explain
-from compute_bridge.host.sweep import answer_sweep, gauges
+from compute_bridge.host.sweep import NotServingError, answer_sweep, gauges
 from compute_bridge.ports.errors import ComputeBridgeError
 
 MOST_NAMED = 100
@@ -23,12 +23,15 @@ async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to one question of the control socket.
 
     :raises UnknownQuestionError: if there is no such question.
+    :raises NotServingError: if it asks for what only a bridge that serves can do.
     :raises ComputeBridgeError: if ``explain`` names no lease of this journal.
     """
     match question:
         case {"ask": "status"}:
             return await status(bridge)
         case {"ask": "drain", "undo": bool(undo)}:
+            if bridge.provider is None:
+                raise NotServingError("the bridge is still starting and takes no grants yet; ask again in a moment")
             bridge.stop_selling(stop=not undo)
             return {"draining": not undo, "open": bridge.open_leases}
         case {"ask": "explain", "id": str(prefix)}:
