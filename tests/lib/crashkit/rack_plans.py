@@ -1,6 +1,6 @@
 """The chosen deaths on a rack host, and the chosen cuts of the link to it: without, and as well as, a death."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random  # noqa: TID251 - seeded, and the seed is told
 
 from attrs import evolve
@@ -133,10 +133,11 @@ def cut_and_killed(cloud: str) -> list[Plan]:
     ]
 
 
-def within_calls(recorded: Verdict, files: tuple[str, ...], random: Random, *, count: int) -> list[Plan]:
-    """Return deaths at awaits of ``files``, drawn from those that the first life of a story passed."""
-    plans = [plan for plan in all_plans([recorded], most=1) if _is_of(plan.kills[0].name, files)]
-    return random.sample(plans, count)
+def within_calls(recorded: Sequence[Verdict], files: tuple[str, ...], random: Random, *, count: int) -> list[Plan]:
+    """Return deaths at awaits of ``files``, in the first story that is recorded; drawn from what all of them passed."""
+    always = set.intersection(*(set(verdict.points[0]) for verdict in recorded))
+    plans = [plan for plan in all_plans(recorded[:1], most=1) if plan.kills[0].name in always]
+    return random.sample([plan for plan in plans if _is_of(plan.kills[0].name, files)], count)
 
 
 def _is_of(point: str, files: tuple[str, ...]) -> bool:
