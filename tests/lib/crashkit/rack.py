@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -212,7 +212,7 @@ def _machine(machine: RackMachine) -> str:
     return _toml({key: getattr(machine, key) for key in (*keys, "state_dir")})
 
 
-def _toml(words: dict[str, object]) -> str:
+def _toml(words: Mapping[str, object]) -> str:
     # A JSON string, number or list of them is one of TOML's.
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in words.items())
 
