@@ -13,6 +13,7 @@ from compute_bridge.host.lease_state import (
     LeaseFacts,
     LeaseState,
     Metered,
+    Released,
     Settled,
     draft,
     next_state,
@@ -22,9 +23,10 @@ from compute_bridge.host.lease_state import (
 )
 from compute_bridge.model.ids import GrantId
 from compute_bridge.model.reason import Reason
+from compute_bridge.model.units import Milliseconds
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.errors import JournalError
-from compute_bridge.ports.journal import JournalEvent
+from compute_bridge.ports.journal import EventDraft, JournalEvent
 from compute_bridge.testing.clock import VirtualClock
 
 GRANT = GrantId(bytes(32))
@@ -97,3 +99,14 @@ async def test_a_lease_of_many_events_is_read_to_its_last(tmp_path) -> None:
         facts = await read_facts(journal, GRANT)
 
     assert Settled(Reason.CHARGED) == facts.get(Settled)
+
+
+@pytest.mark.anyio
+async def test_of_many_checkpoints_only_the_last_is_read(tmp_path) -> None:
+    async with open_sqlite_journal(tmp_path / "journal", VirtualClock(), create=True) as journal:
+        await journal.record(EventDraft("metered", GRANT, b"no checkpoint"))
+        await journal.record(draft(GRANT, Metered(UsageMetrics(), Milliseconds(7))))
+        await journal.record(draft(GRANT, Released(1)))
+        facts = await read_facts(journal, GRANT)
+
+    assert (7, 1) == (facts.require(Metered).elapsed_ms, facts.require(Released).sequence)

@@ -225,5 +225,9 @@ def rebuild(db: sqlite3.Connection) -> tuple[Mended, ...]:
 
 def lease_states(db: sqlite3.Connection, excluding: Collection[str]) -> tuple[LeaseRow, ...]:
     """Return the projection's rows, oldest change first."""
-    rows = db.execute("SELECT * FROM leases ORDER BY updated_sequence")
-    return tuple(LeaseRow(*row) for row in rows if row[1] not in excluding)
+    marks = ", ".join("?" * len(excluding))
+    rows = db.execute(
+        f"SELECT * FROM leases WHERE state NOT IN ({marks}) ORDER BY updated_sequence",  # noqa: S608 - marks alone
+        tuple(excluding),
+    )
+    return tuple(LeaseRow(*row) for row in rows)

@@ -66,9 +66,9 @@ class Loss:
     @property
     def accepted(self) -> tuple[LossAccepted, ...]:
         """The bodies that acknowledge exactly this, one event each."""
-        first = LossAccepted(self.boots, (), tuple(log.hash for log in self.logs))
-        pages = range(0, len(self.grants), _PER_EVENT)
-        return (first, *(LossAccepted((), self.grants[start : start + _PER_EVENT]) for start in pages))
+        logs = tuple(log.hash for log in self.logs)
+        pages = [slice(start, start + _PER_EVENT) for start in range(0, max(len(self.grants), len(logs)), _PER_EVENT)]
+        return (LossAccepted(self.boots), *(LossAccepted((), self.grants[page], logs[page]) for page in pages))
 
 
 async def require_current(
