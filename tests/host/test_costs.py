@@ -180,6 +180,16 @@ async def test_a_leap_that_leaps_on_waits_anew(book, clock):
 
 
 @pytest.mark.anyio
+async def test_a_leap_is_never_sold_on_at_first_sight_however_short_it_must_stand(clock):
+    book = CostBook(clock, evolve(LIMITS, settle_ms=0), Ledger())
+    sold(book, offer(clock))
+    at_once = sold(book, offer(clock, vcpu=9000))
+    await clock.advance(1)
+
+    assert [] == at_once
+    assert ["a"] == sold(book, offer(clock, vcpu=9000))
+
+
 async def test_a_leap_that_wavers_a_little_is_settled_all_the_same(book, clock):
     sold(book, offer(clock))
     for cost in (9000, 9100, 9050, 9001):

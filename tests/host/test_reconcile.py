@@ -634,6 +634,19 @@ async def test_what_went_without_an_answer_is_written_down_as_reaped(scene: Scen
     assert 1 == reconciler.reaped
 
 
+async def test_a_machine_whose_tags_are_others_when_it_is_asked_for_again_is_left(scene: Scene) -> None:
+    machine = await scene.stray()
+
+    async def retagged(_token: Token) -> Instance:
+        return evolve(machine, ownership=evolve(machine.ownership, grant_hash=bytes(32)))
+
+    scene.rack.on_find = retagged
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert [Reason.NOT_REAPED_UNCONFIRMED] == reasons(findings)
+    assert {machine.id} == scene.rack.running
+
+
 async def test_a_machine_that_the_backend_shows_no_more_under_its_token_is_left(scene: Scene) -> None:
     machine = await scene.stray()
     other = await scene.stray()
