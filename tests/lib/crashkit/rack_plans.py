@@ -144,11 +144,27 @@ def _is_of(point: str, files: tuple[str, ...]) -> bool:
     return point.rpartition(" ")[2].startswith(files)
 
 
-def drawn(recorded: Iterable[Verdict], random: Random, *, count: int) -> list[Plan]:
-    """Return ``count`` deaths: half of them again in recovery, and half with the link cut where the bridge dies."""
+def drawn(recorded: Sequence[Verdict], random: Random, *, count: int) -> list[Plan]:
+    """Return ``count`` deaths: half of them again in recovery, and about half with the link cut where the bridge dies.
+
+    A bridge that starts while its only backend is silent refuses what it has not routed yet, which is another story:
+    so no link is cut before that.
+    """
     every = all_plans(recorded, most=3)
+    routed = {plan.id for verdict in recorded for plan in all_plans([verdict], most=3) if _is_routed(verdict, plan)}
     plans = [*random.choices(every, k=count - count // 2), *again(every, random, count=count // 2)]
-    return [_with_cut(plan, random) if at % 2 else plan for at, plan in enumerate(plans)]
+    return [_with_cut(plan, random) if at % 2 and _first(plan) in routed else plan for at, plan in enumerate(plans)]
+
+
+def _is_routed(verdict: Verdict, plan: Plan) -> bool:
+    kill = plan.kills[0]
+    points = verdict.points[kill.life]
+    passings = [at for at, name in enumerate(points) if name == kill.name]
+    return kill.life > 0 or passings[kill.nth - 1] > points.index(f"after {INTENDED}")
+
+
+def _first(plan: Plan) -> str:
+    return Plan(plan.story, plan.kills[:1]).id
 
 
 def _with_cut(plan: Plan, random: Random) -> Plan:

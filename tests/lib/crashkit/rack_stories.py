@@ -2,6 +2,8 @@
 
 import signal
 
+from anyio import to_thread
+
 from crashkit.scene import Settings
 from crashkit.stage import Stage
 from crashkit.stories import HOUR_MS, Story
@@ -41,8 +43,8 @@ async def _abandoned(stage: Stage) -> None:
     await stage.stop_bridge(signal.SIGKILL)
 
     async def is_over() -> bool:
-        # The keeper takes its time, and takes everything away.
-        return bool(stage.cloud.machines()) and not stage.cloud.remains()
+        # The keeper takes its time, and takes everything away; a lease that came to nothing has left nothing either.
+        return not await to_thread.run_sync(stage.cloud.remains)
 
     await stage.until(is_over)
     stage.start_bridge()
