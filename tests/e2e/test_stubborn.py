@@ -5,7 +5,7 @@ from functools import partial
 
 import anyio
 import pytest
-from attrs import evolve
+from attrs import define, evolve, field
 
 from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.fleet import Fleet
@@ -16,7 +16,8 @@ from compute_bridge.host.sweep import NotServingError
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
-from compute_bridge.ports.clock import poll
+from compute_bridge.model.usage import Figure, UsageMetrics, UsageSource
+from compute_bridge.ports.clock import Clock, poll
 from compute_bridge.ports.errors import CredentialsError, UnavailableError
 from compute_bridge.ports.journal import JournalUnwritableError
 from compute_bridge.testing.memory_cloud import MemoryCloud
@@ -83,7 +84,29 @@ def stopping(stops, kind):
     return wrap
 
 
-async def test_what_the_module_decided_before_a_lease_was_taken_on_is_heard_by_the_next_start(coalition) -> None:
+class Full:
+    """A journal that takes no event of some kinds until it is mended."""
+
+    def __init__(self, journal, *kinds: str) -> None:
+        self._journal = journal
+        self._kinds = kinds
+        self.is_mended = False
+
+    def __getattr__(self, name: str):
+        return getattr(self._journal, name)
+
+    async def record(self, *drafts):
+        if drafts and drafts[0].kind in self._kinds and not self.is_mended:
+            raise JournalUnwritableError("the disk is full", reason="full")
+        return await self._journal.record(*drafts)
+
+
+def without_releases(parts):
+    return evolve(parts, journal=Full(parts.journal, "released"))
+
+
+@pytest.mark.parametrize("wrap", [lambda parts: parts, without_releases], ids=["journalled", "held in memory"])
+async def test_what_the_module_decided_before_a_lease_was_taken_on_is_heard_by_the_next_start(coalition, wrap) -> None:
     async with coalition.market(), anyio.create_task_group() as tasks:
         stops: list[StopsAfter] = []
         async with coalition.bridge("one", wrap=stopping(stops, "granted")):
@@ -95,12 +118,12 @@ async def test_what_the_module_decided_before_a_lease_was_taken_on_is_heard_by_t
             await wait(coalition, partial(release, requester, handle))
             # The bridge reads the answer, knows of no such lease, and goes on.
             await coalition.clock.sleep_ms(5_000)
-        async with coalition.bridge("one") as again:
+        async with coalition.bridge("one", wrap=wrap) as again:
             await wait(coalition, partial(is_closed, again))
             facts = await read_facts(again.parts.journal, grant.value.id)
         tasks.cancel_scope.cancel()
 
-    assert facts.get(Released) is not None
+    assert (facts.get(Released) is None) == (wrap is without_releases)
     assert Reason.RELEASED is facts.require(Ended).reason
 
 
@@ -178,25 +201,9 @@ async def test_a_lease_that_was_found_ending_is_billed_for_what_its_backend_coun
     assert (Reason.DEADLINE, Reason.END_COUNTED, 60_000) == (ended.reason, ended.evidence, ended.billable_ms)
 
 
-class Full:
-    """A journal that takes no end of a lease until it is mended."""
-
-    def __init__(self, journal) -> None:
-        self._journal = journal
-        self.is_mended = False
-
-    def __getattr__(self, name: str):
-        return getattr(self._journal, name)
-
-    async def record(self, *drafts):
-        if drafts[0].kind in ("ending", "ended") and not self.is_mended:
-            raise JournalUnwritableError("the disk is full", reason="full")
-        return await self._journal.record(*drafts)
-
-
 async def test_a_machine_that_is_gone_costs_nothing_more_while_its_end_cannot_be_journalled(coalition) -> None:
     def wrap(parts):
-        return unrecorded(evolve(parts, journal=Full(parts.journal)))
+        return unrecorded(evolve(parts, journal=Full(parts.journal, "ending", "ended")))
 
     async with coalition.market(), coalition.bridge("one", wrap=wrap) as bridge:
         requester, handle, grant = await lease(coalition, 3_600_000)
@@ -217,3 +224,88 @@ async def test_a_bridge_that_is_still_starting_says_so_when_it_is_told_to_drain(
         bridge = Bridge(await coalition.parts(stack, "one"))
         with pytest.raises(NotServingError, match="still starting"):
             await answer(bridge, {"ask": "drain", "undo": False})
+
+
+class Forgetful:
+    """A backend that has forgotten how long its machines have run, and counts from nothing."""
+
+    def __init__(self, backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str):
+        return getattr(self._backend, name)
+
+    async def usage(self, instance):
+        return UsageMetrics(wall_ms=Figure(0, UsageSource.BACKEND))
+
+
+async def test_the_count_of_a_lease_never_goes_back_behind_its_checkpoint(coalition) -> None:
+    async with coalition.market():
+        async with coalition.bridge("one", meter_every_s=10, provision_allowance_s=7200):
+            _, _, grant = await lease(coalition, 1_200_000)
+            await coalition.clock.sleep_ms(800_000)
+        async with coalition.bridge("one", wrap=lambda parts: with_backend(parts, Forgetful)) as again:
+            await wait(coalition, partial(is_closed, again))
+            ended = (await read_facts(again.parts.journal, grant.id)).require(Ended)
+    (machine,) = coalition.cloud.account.machines.values()
+
+    assert Reason.DEADLINE is ended.reason
+    assert machine.ended_ms - machine.started_ms < 2_000_000
+
+
+async def test_an_extended_machine_ends_by_itself_only_some_while_after_its_lease(coalition) -> None:
+    async with coalition.market(), coalition.bridge("one", provision_allowance_s=7200):
+        requester, handle, _ = await lease(coalition, 600_000)
+        (machine,) = coalition.cloud.account.machines.values()
+        first_ms = coalition.cloud.account.timers[machine.id]
+        await requester.control(handle, ControlAction.EXTEND, extend_ms=Milliseconds(1_200_000))
+        moved_ms = await wait(coalition, partial(another_end, coalition.cloud, machine, first_ms))
+
+    assert machine.started_ms + 1_800_000 + 6_000_000 < moved_ms
+
+
+async def another_end(cloud, machine, before_ms):
+    due_ms = cloud.account.timers[machine.id]
+    return None if due_ms == before_ms else due_ms
+
+
+class Sleeper(Clock):
+    """The clock of a computer that is put to sleep: time passes, and whoever waits finds out when he wakes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.slept_ms = 0
+
+    def utc_ms(self) -> int:
+        return self._clock.utc_ms() + self.slept_ms
+
+    def monotonic_ms(self) -> int:
+        return self._clock.monotonic_ms() + self.slept_ms
+
+    async def sleep_ms(self, ms: int) -> None:
+        await self._clock.sleep_ms(ms)
+
+
+@define
+class Sleepy(Coalition):
+    """A coalition whose bridges run on a computer that may be put to sleep."""
+
+    sleeper: Sleeper = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.sleeper = Sleeper(self.cloud.clock)
+
+    @property
+    def bridge_clock(self) -> Clock:
+        return self.sleeper
+
+
+async def test_a_lease_that_ended_while_the_computer_slept_ends_soon_after_it_wakes(tmp_path) -> None:
+    coalition = await found(tmp_path, MemoryCloud(), made=Sleepy)
+    async with coalition.market(), coalition.bridge("one") as bridge:
+        _, _, grant = await lease(coalition, 7_200_000)
+        coalition.sleeper.slept_ms = 7_200_000
+        await wait(coalition, partial(is_closed, bridge))
+        ended = (await read_facts(bridge.parts.journal, grant.id)).require(Ended)
+
+    assert Reason.DEADLINE is ended.reason
