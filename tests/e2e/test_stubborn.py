@@ -309,3 +309,30 @@ async def test_a_lease_that_ended_while_the_computer_slept_ends_soon_after_it_wa
         ended = (await read_facts(bridge.parts.journal, grant.id)).require(Ended)
 
     assert Reason.DEADLINE is ended.reason
+
+
+class LateClaim:
+    """A settlement that claims only when the market has long stated what it owes."""
+
+    def __init__(self, settlement, clock) -> None:
+        self._settlement = settlement
+        self._clock = clock
+
+    def __getattr__(self, name: str):
+        return getattr(self._settlement, name)
+
+    async def settle(self, claim):
+        await self._clock.sleep_ms(60_000)
+        return await self._settlement.settle(claim)
+
+
+async def test_a_statement_that_came_before_our_claim_is_reconciled_with_it_all_the_same(coalition) -> None:
+    def wrap(parts):
+        return evolve(parts, settlement=LateClaim(parts.settlement, parts.clock))
+
+    async with coalition.market(), coalition.bridge("one", wrap=wrap) as bridge:
+        requester, _, grant = await lease(coalition, 60_000)
+        await wait(coalition, partial(is_closed, bridge))
+        statement = (await requester.market.statement(grant.id)).value
+
+        assert 0 < statement.charge - statement.provider_fee == await bridge.parts.settlement.balance()

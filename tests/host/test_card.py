@@ -186,6 +186,15 @@ async def test_the_older_of_two_bridges_gives_way_and_says_why():
         await hold_epoch(network, DOMAIN, older)
 
 
+async def test_a_bridge_gives_way_to_another_boot_that_stands_under_its_own_epoch():
+    network = MemoryNetwork()
+    mine = await raise_epoch(network, DOMAIN, ROOT, KEYS.signing)
+    twin = sign(EpochClaim(PROVIDER, public_key(ROOT), mine.number, public_key(STRANGER)), ROOT, domain=DOMAIN)
+    await network.put(EPOCHS, PROVIDER, twin.raw, expect=1)
+    with pytest.raises(SupersededError):
+        await hold_epoch(network, DOMAIN, mine)
+
+
 async def test_nothing_but_a_later_claim_of_our_root_key_makes_us_give_way():
     network = MemoryNetwork()
     mine = await raise_epoch(network, DOMAIN, ROOT, KEYS.signing)
