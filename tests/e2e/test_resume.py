@@ -201,6 +201,29 @@ async def is_closed(bridge):
     return None if bridge.provider.leases else True
 
 
+# --- a backend is away ----------------------------------------------------------------------------
+
+
+async def test_a_lease_without_a_machine_waits_for_a_backend_that_is_silent_at_the_start(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        stops: list[StopsAfter] = []
+        async with coalition.bridge("one", wrap=stopping(stops, "opened")):
+            tasks.start_soon(lease_in_vain, coalition)
+            await stops[0].reached.wait()
+        await coalition.cloud.go_down()
+        async with unadmitted(coalition) as again:
+            await coalition.clock.sleep_ms(20_000)
+            (waiting,) = again.provider.leases.values()
+            silent = (waiting.facts.state, again.parts.fleet.unheard)
+            await coalition.cloud.come_back()
+            await wait(coalition, partial(is_closed, again))
+            ended = (await facts_of(again, waiting.grant.value)).require(Ended)
+        tasks.cancel_scope.cancel()
+
+    assert (LeaseState.OPENED, ("memory",)) == silent
+    assert (Outcome.SERVED, Reason.DEADLINE) == (ended.outcome, ended.reason)
+
+
 # --- the clock lies -------------------------------------------------------------------------------
 
 

@@ -87,6 +87,11 @@ class Fleet:
         return tuple(self._backends.values())
 
     @property
+    def unheard(self) -> tuple[BackendName, ...]:
+        """The backends that have told no offers since the boot; nobody knows yet what they can serve."""
+        return tuple(name for name in self._backends if name not in self._answered_ms)
+
+    @property
     def index(self) -> OfferIndex:
         """The offers as they are now; the next refresh makes another index."""
         return self._index

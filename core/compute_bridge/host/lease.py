@@ -28,7 +28,7 @@ from compute_bridge.host.lease_state import (
 )
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.host.orders import make_order, offer_of
-from compute_bridge.host.routing import PlacementError
+from compute_bridge.host.routing import Placement, PlacementError
 from compute_bridge.model.control import ControlAction, ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import GrantId, short
@@ -134,11 +134,23 @@ class Lease:
         running = self.facts.get(Running)
         if running is not None:
             return running
+        while (placement := await self._placed(body)) is None:
+            await self.tools.clock.sleep_ms(ASK_AGAIN_MS)
+        self._is_new = True
+        running = Running(placement.instance, placement.order.offer.backend)
+        await self.book.record_all(
+            draft(self.id, routed(placement.lines)),
+            draft(self.id, running, state=LeaseState.RUNNING),
+        )
+        return running
+
+    async def _placed(self, body: EnvelopeBody) -> Placement | None:
+        """Return the machine; ``None`` where a backend that this start has not heard yet may still have one."""
         interrupted = self._interrupted(body)
         if interrupted is None and self.is_resumed:
             await self._require_unsettled()
         try:
-            placement = await self.tools.router.place(
+            return await self.tools.router.place(
                 self.grant.value,
                 body.manifest.image,
                 order_for=lambda offer, attempt: self._order(body, offer, attempt),
@@ -148,15 +160,11 @@ class Lease:
                 first_attempt=self._next_attempt,
             )
         except PlacementError as error:
+            if self.is_resumed and (unheard := self.tools.fleet.unheard):
+                logger.warning("lease %s waits for backends %s: %s", self._name, ", ".join(unheard), error)
+                return None
             await self.book.record(routed(error.lines))
             raise LeaseRefusedError(error.reason, str(error)[:500], outcome=_outcome(error)) from error
-        self._is_new = True
-        running = Running(placement.instance, placement.order.offer.backend)
-        await self.book.record_all(
-            draft(self.id, routed(placement.lines)),
-            draft(self.id, running, state=LeaseState.RUNNING),
-        )
-        return running
 
     async def _require_unsettled(self) -> None:
         """Make no machine for a grant that the market gave up while the bridge was away: nobody would pay it."""
