@@ -20,6 +20,23 @@ STORY = {
         {"at_ms": 1_767_225_601_000, "event": "opened", "reason": "", "text": "the envelope opened"},
     ],
 }
+MONEY = {
+    "currency": "EUR",
+    "rate": 6300,
+    "billable_ms": None,
+    "charge": None,
+    "market_fee": None,
+    "cost": None,
+    "margin": None,
+    "basis": {
+        "backend": "home",
+        "offer": "r1",
+        "currency": "EUR",
+        "hourly_micros": 5250,
+        "observed_at": 1_767_225_600_000,
+        "source": "boot-file",
+    },
+}
 FILE = """\
 [bridge]
 name = "north"
@@ -87,6 +104,18 @@ def test_the_running_bridge_tells_the_story(running: list[bytes], capsys: pytest
 def test_the_story_is_json_for_who_asks(capsys: pytest.CaptureFixture[str]):
     assert dispatch(["explain", "abab", "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out) == [STORY]
+
+
+def test_the_money_of_a_lease_that_runs_says_what_is_not_known_yet(
+    running: list[bytes], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(STORY, "money", MONEY)
+
+    assert dispatch(["explain", "abab"]) == Exit.OK
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "  charge: not known yet, at 6300 micros EUR/h",
+        "  cost: not known, at 5250 micros EUR/h: offer home/r1, stated by boot-file, observed 2026-01-01 00:00:00",
+    ]
 
 
 def test_an_id_must_be_given():

@@ -150,6 +150,13 @@ def test_a_cost_is_held_against_the_last_one_and_not_the_first(book, clock):
     assert [["a"]] * 3 == [sold(book, offer(clock, vcpu=cost)) for cost in (1000, 1500, 2200)]
 
 
+def test_a_leap_names_the_key_that_says_how_long_it_must_stand(book, clock):
+    sold(book, offer(clock))
+    sold(book, offer(clock, vcpu=9000))
+
+    assert book.quarantined[0].detail.endswith("sold again when it has stood for rate.cost_settle_s = 2")
+
+
 def test_the_first_sight_of_an_offer_is_no_jump(book, clock):
     sold(book, offer(clock))
 
@@ -190,6 +197,7 @@ async def test_a_leap_is_never_sold_on_at_first_sight_however_short_it_must_stan
     assert ["a"] == sold(book, offer(clock, vcpu=9000))
 
 
+@pytest.mark.anyio
 async def test_a_leap_that_wavers_a_little_is_settled_all_the_same(book, clock):
     sold(book, offer(clock))
     for cost in (9000, 9100, 9050, 9001):

@@ -286,7 +286,8 @@ def _take_lock(path: Path) -> FileLock:
     except FileHeldError as error:
         holder = f"process {error.pid}" if error.pid else "another process"
         raise JournalError(
-            f"journal {path}: is held by {holder}; two bridges cannot share one: stop that one, or name another path"
+            f"journal {path}: is held by {holder}; two bridges cannot share one: stop that one, or give this one "
+            "its own bridge.state_dir and bridge.root_key"
         ) from error
     except OSError as error:
         raise JournalError(

@@ -65,11 +65,17 @@ def _money(money: Mapping[str, Any]) -> Iterator[str]:
         )
     if basis:
         yield (
-            f"cost: {_known(money['cost'])} micros {basis['currency']} at {basis['hourly_micros']} micros/h: offer "
-            f"{basis['backend']}/{basis['offer']}, stated by {basis['source']}, observed {_at(basis['observed_at'])}"
+            f"cost: {_cost(money['cost'], basis)}: offer {basis['backend']}/{basis['offer']}, stated by "
+            f"{basis['source']}, observed {_at(basis['observed_at'])}"
         )
     if money["margin"] is not None:
         yield f"margin: {money['margin']} micros {currency}"
+
+
+def _cost(amount: int | None, basis: Mapping[str, Any]) -> str:
+    if amount is None:
+        return f"not known, at {basis['hourly_micros']} micros {basis['currency']}/h"
+    return f"{amount} micros {basis['currency']} at {basis['hourly_micros']} micros/h"
 
 
 def _known(amount: int | None) -> str:

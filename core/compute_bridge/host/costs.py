@@ -186,7 +186,8 @@ class CostBook:
             del book.unsettled[offer]
             return None
         book.unsettled[offer] = (first, since)
-        return Reason.COST_JUMP, f"{leap}; sold again when it has stood for {self._limits.settle_ms // 1000} s"
+        least = self._limits.settle_ms // 1000
+        return Reason.COST_JUMP, f"{leap}; sold again when it has stood for rate.cost_settle_s = {least}"
 
     def _leap(self, before: _Parts, now: _Parts) -> str | None:
         """Return which part rose or fell by more than may be, in words; ``None`` where none did."""
