@@ -1,5 +1,7 @@
 """The boot: each step fails loudly, before the next one, with its number, its name and the mend."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,25 @@ async def test_an_unreadable_rack_key_stops_the_boot_before_anything_is_sold(fol
 
 async def test_every_step_has_a_name_of_its_own() -> None:
     assert len(boot.STEPS) == len(set(boot.STEPS)) == 11
+
+
+LEASHED = """
+import logging, threading
+from compute_bridge.adapters.leash import Leash
+logging.basicConfig()
+leash = Leash(0.2)
+leash.start()
+{}
+threading.Event().wait(1 if {} else 60)
+print("alive")
+"""
+
+
+@pytest.mark.parametrize(("then", "is_alive"), [("leash.cancel()", True), ("pass", False)])
+def test_a_stopped_bridge_leaves_though_a_clean_up_hangs_unless_it_has_closed(then: str, is_alive: bool) -> None:
+    program = LEASHED.format(then, is_alive)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+
+    assert 0 == run.returncode
+    assert is_alive == ("alive" in run.stdout)
+    assert is_alive == ("the next start goes on with it" not in run.stderr)

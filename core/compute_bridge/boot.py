@@ -19,6 +19,7 @@ from compute_bridge import __version__, builtin
 from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, read_named_secret, resolved_digest
 from compute_bridge.adapters.boot_inputs import prepare_folder, read_handshake, read_seed
 from compute_bridge.adapters.clock import SystemClock
+from compute_bridge.adapters.leash import Leash
 from compute_bridge.adapters.sqlite_journal import JOURNAL, open_sqlite_journal
 from compute_bridge.adapters.status_socket import SOCKET, NotRunningError, ask, serve_status
 from compute_bridge.host import plugins as plugin_host
@@ -32,6 +33,7 @@ from compute_bridge.host.journal_check import require_current
 from compute_bridge.host.ledger import Ledger
 from compute_bridge.host.market import Market, market_domain
 from compute_bridge.host.outbox import send
+from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.host.plugins import Plugins
 from compute_bridge.host.rates import RateBook
 from compute_bridge.host.routing import Router
@@ -147,6 +149,7 @@ async def serve(path: Path, overrides: Mapping[str, str]) -> None:
 
 async def serve_bridge(bridge: Bridge) -> None:
     """Take the steps of the boot that need the market's clock, then serve until a signal."""
+    leash = Leash()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bridge.parts.market.follow_almanac)
         await _prepare(bridge)
@@ -160,7 +163,9 @@ async def serve_bridge(bridge: Bridge) -> None:
             tasks.start_soon(_await_market, bridge)
             await _until_stopped(bridge)
             logger.info("stopped; %d leases stay open for the next start", bridge.open_leases)
+            leash.start()
         tasks.cancel_scope.cancel()
+    leash.cancel()
 
 
 async def _await_market(bridge: Bridge) -> None:
@@ -191,7 +196,12 @@ async def _prepare(bridge: Bridge) -> None:
                 raise NoQuoteError(f"{told}: {mend}")
             logger.error("%s: %s Open leases are served, and nothing is sold before one comes", told, mend)
     with step("build the fleet"):
-        await bridge.look()
+        try:
+            await bridge.look()
+        except PluginResultError as error:
+            if not await bridge.has_open_leases():
+                raise
+            logger.error("open leases are served, and nothing is sold before this is mended: %s", error)  # noqa: TRY400
     with step("reconcile with reality"):
         await bridge.reconcile()
 

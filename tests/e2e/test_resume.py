@@ -16,13 +16,15 @@ from compute_bridge.host.requester import NoLeaseError
 from compute_bridge.host.status import status
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
-from compute_bridge.model.ids import PublicKey
+from compute_bridge.model.ids import Fingerprint, PublicKey
 from compute_bridge.model.reason import Reason
-from compute_bridge.model.units import MicrosPerHour, Milliseconds
+from compute_bridge.model.settlement import EntryKind, SettlementKey, SettlementStatement
+from compute_bridge.model.units import Micros, MicrosPerHour, Milliseconds
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.clock import Clock, poll
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 from compute_bridge.testing.memory_cloud import MemoryCloud
+from compute_bridge.wire.signing import sign
 from crashkit.coalition import SSH_KEY, Coalition, found
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -199,6 +201,50 @@ async def statement_of(coalition, grant):
 
 async def is_closed(bridge):
     return None if bridge.provider.leases else True
+
+
+def give_up(coalition, grant):
+    """Return the statement by which the market settles a grant for nothing, signed as only the module can."""
+    statement = SettlementStatement(
+        key=SettlementKey(grant.id, EntryKind.CHARGE, 0),
+        provider_id=grant.provider_id,
+        log_hash=Fingerprint(bytes(32)),
+        reason=Reason.NOTHING_DUE,
+        rate=grant.rate,
+        billable_ms=Milliseconds(0),
+        charge=Micros(0),
+        requester_fee=Micros(0),
+        provider_fee=Micros(0),
+        currency=grant.currency,
+    )
+    signed = sign(statement, coalition.module.secrets.signing, domain=coalition.module.domain)
+    return grant.id + channels.number(0), signed.raw
+
+
+async def test_a_machine_whose_grant_the_market_gives_up_is_ended(coalition) -> None:
+    async with coalition.market(), coalition.bridge("one") as bridge:
+        _, _, grant = await lease(coalition, 3_600_000)
+        await coalition.network.append(channels.SETTLEMENTS, *give_up(coalition, grant))
+        await wait(coalition, partial(are_gone, coalition.cloud))
+        await wait(coalition, partial(is_closed, bridge))
+        ended = (await facts_of(bridge, grant)).require(Ended)
+
+    assert Reason.GRANT_SETTLED is ended.reason
+
+
+async def test_a_start_asks_of_each_machine_whether_its_grant_is_still_open(coalition) -> None:
+    async with coalition.market():
+        async with coalition.bridge("one") as bridge:
+            _, _, grant = await lease(coalition, 3_600_000)
+        sequence = await coalition.network.append(channels.SETTLEMENTS, *give_up(coalition, grant))
+        # Read, and not acted upon, by the start before.
+        consumer = f"bridge/{bridge.parts.identity.provider.hex()}"
+        await coalition.network.save_cursor(consumer, channels.SETTLEMENTS, sequence)
+        async with coalition.bridge("one") as again:
+            await wait(coalition, partial(is_closed, again))
+            ended = (await facts_of(again, grant)).require(Ended)
+
+    assert Reason.GRANT_SETTLED is ended.reason
 
 
 # --- a backend is away ----------------------------------------------------------------------------

@@ -125,17 +125,22 @@ class Provider:
         return Lease(self.tools, grant, secrets, facts)
 
     async def _check(self, grant: Signed[ComputeGrant]) -> BootSecrets:
-        if self.draining or self.retired:
-            raise NotAdmittedError(
-                Reason.RETIRED if self.retired else Reason.DRAINING, "the bridge takes no new grants"
-            )
+        self._require_selling()
         await check_cleared(self.tools.market, grant)
         card = await admitted_card(self.tools.market, self.tools.identity.provider, grant.value)
         secrets = self.boots.get(card.binding.keys.signing)
         if secrets is None:
             raise NotAdmittedError(Reason.GRANT_CARD_UNKNOWN, "its card has keys of no boot in the journal")
+        # Again, since it may have been told to drain while the market was asked.
+        self._require_selling()
         check_commitment(card, grant.value, self.load)
         return secrets
+
+    def _require_selling(self) -> None:
+        if self.draining or self.retired:
+            raise NotAdmittedError(
+                Reason.RETIRED if self.retired else Reason.DRAINING, "the bridge takes no new grants"
+            )
 
     # --- leases ---------------------------------------------------------------------------------
 

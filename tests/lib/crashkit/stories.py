@@ -116,6 +116,20 @@ async def _early(stage: Stage) -> None:
     await stage.release(handle)
 
 
+async def _unheard(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.taken_on()
+    await stage.stop_bridge()
+    stage.cloud.ailment = "timeout"
+    stage.start_bridge()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.receipt, handle)
+        await stage.passed("after failed backend offers")
+        await stage.passed("after record opened")
+        stage.cloud.ailment = ""
+    await stage.release(handle)
+
+
 async def _beforehand(stage: Stage) -> None:
     await stage.carded()
     # A bridge that drains sells nothing any more, so this one is killed.
@@ -157,6 +171,7 @@ STORIES: dict[str, Story] = {
     "pair": Story(_pair, "record released"),
     "drained": Story(_drained, "record released"),
     "early": Story(_early, "record released"),
+    "unheard": Story(_unheard, "failed backend offers", settings=Settings(refresh_s=5)),
     "beforehand": Story(_beforehand, "record released"),
     "away": Story(_away, "record ending"),
     "looking": Story(_extended, "backend offers", settings=Settings(meter_every_s=15, refresh_s=5, sweep_every_s=5)),
