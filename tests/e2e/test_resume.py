@@ -8,20 +8,24 @@ import pytest
 from attrs import define, evolve, field
 
 from compute_bridge.adapters.memory_network import MemoryNetwork
+from compute_bridge.boot import _prepare as prepare
 from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.epoch import SupersededError, raise_epoch
 from compute_bridge.host.lease_state import Ended, LeaseState, Resumed, read_facts
 from compute_bridge.host.log_checks import await_log, find_log
+from compute_bridge.host.rates import RateBook
 from compute_bridge.host.requester import NoLeaseError
 from compute_bridge.host.status import status
 from compute_bridge.model import channels
+from compute_bridge.model.boot import BelowCost
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.ids import Fingerprint, PublicKey
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import EntryKind, SettlementKey, SettlementStatement
-from compute_bridge.model.units import Micros, MicrosPerHour, Milliseconds
+from compute_bridge.model.units import BasisPoints, Micros, MicrosPerHour, Milliseconds
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.clock import Clock, poll
+from compute_bridge.ports.errors import BootError
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from compute_bridge.wire.signing import sign
@@ -268,6 +272,38 @@ async def test_a_lease_without_a_machine_waits_for_a_backend_that_is_silent_at_t
 
     assert (LeaseState.OPENED, ("memory",)) == silent
     assert (Outcome.SERVED, Reason.DEADLINE) == (ended.outcome, ended.reason)
+
+
+class BrokenPolicy:
+    """A rate policy that answers nothing that can be used."""
+
+    def rates(self, question):
+        raise ZeroDivisionError
+
+
+@asynccontextmanager
+async def broken(coalition):
+    """A bridge with a broken rate policy, before the steps of its boot that ask anybody."""
+    async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+        parts = await coalition.parts(stack, "one")
+        book = RateBook(BrokenPolicy(), currency="EUR", provider_fee=BasisPoints(0), below_cost=BelowCost.REFUSE)
+        bridge = Bridge(evolve(parts, rates=book))
+        tasks.start_soon(bridge.parts.market.follow_almanac)
+        yield bridge
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_broken_rate_policy_stops_a_start_only_where_no_lease_is_open(coalition) -> None:
+    async with coalition.market():
+        async with broken(coalition) as bridge:
+            with pytest.raises(BootError, match="BrokenPolicy"):
+                await prepare(bridge)
+        async with coalition.bridge("one"):
+            await lease(coalition, 3_600_000)
+        async with broken(coalition) as bridge:
+            await prepare(bridge)
+
+            assert () == bridge.parts.rates.rates.table.rows
 
 
 # --- the clock lies -------------------------------------------------------------------------------
