@@ -27,6 +27,7 @@ from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.clock import Clock, poll
 from compute_bridge.ports.errors import BootError
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
+from compute_bridge.ports.strategy import RatePolicy
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from compute_bridge.wire.signing import sign
 from crashkit.coalition import SSH_KEY, Coalition, found
@@ -274,7 +275,7 @@ async def test_a_lease_without_a_machine_waits_for_a_backend_that_is_silent_at_t
     assert (Outcome.SERVED, Reason.DEADLINE) == (ended.outcome, ended.reason)
 
 
-class BrokenPolicy:
+class BrokenPolicy(RatePolicy):
     """A rate policy that answers nothing that can be used."""
 
     def rates(self, question):
