@@ -13,6 +13,7 @@ from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.main import dispatch
 from compute_bridge.host.log_checks import await_log
 from compute_bridge.host.status import answer
+from compute_bridge.host.sweep import NotServingError
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
@@ -101,6 +102,15 @@ async def test_a_drained_bridge_sells_nothing_serves_on_and_can_sell_again(open_
     assert Reason.RELEASED == log.reason
     assert second != handle
     assert 1 == len(coalition.cloud.account.machines)
+
+
+async def test_a_bridge_that_was_told_to_stop_is_not_talked_out_of_it(open_coalition) -> None:
+    async with open_coalition() as coalition, coalition.bridge("one") as bridge:
+        await bridge.drain()
+
+        with pytest.raises(NotServingError, match="has been told to stop"):
+            await answer(bridge, {"ask": "drain", "undo": True})
+        assert (await answer(bridge, {"ask": "status"}))["stopping"]
 
 
 def test_undoing_has_nothing_to_wait_for(config, capsys) -> None:

@@ -80,6 +80,7 @@ class Bridge:
 
     parts: BridgeParts
     proof: Proof | None = field(default=None, init=False)
+    stopping: bool = field(default=False, init=False)
     reconciler: Reconciler = field(init=False)
     epoch: Epoch | None = field(default=None, init=False)
     publisher: CardPublisher | None = field(default=None, init=False)
@@ -193,7 +194,8 @@ class Bridge:
         _given(self.publisher).changed()
 
     async def drain(self) -> None:
-        """Take no new grants, say so on the card, and return when no lease is open."""
+        """Take no new grants, say so on the card, and return when no lease is open; the bridge is to stop then."""
+        self.stopping = True
         self.stop_selling()
         await _given(self.provider).idle()
 

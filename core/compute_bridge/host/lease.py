@@ -263,6 +263,7 @@ class Lease:
             is_cut = running.instance.ends_at < running.instance.started_at + self.duration_ms
             self.running = RunningLease(
                 self.tools,
+                self._name,
                 running,
                 self.duration_ms,
                 record=self.book.record,

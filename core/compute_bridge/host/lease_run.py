@@ -12,7 +12,6 @@ from compute_bridge.host.lease_state import Ended, LeaseFacts, Metered, Running
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.host.plugin_call import asked, backend_call
 from compute_bridge.model.control import ControlAction, ControlVerdict
-from compute_bridge.model.ids import short
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import Figure, Outcome, UsageMetrics, UsageSource
@@ -54,13 +53,14 @@ EXIT_RECORD_WAIT_S = 10
 @define
 class RunningLease:
     """The running part of one lease. Time is counted on the monotonic clock, so a jump of the wall clock
-    neither kills nor extends.
+    neither kills nor extends. ``name`` is what the log calls the lease.
 
     ``counted_ms`` is how long it had run by our count when it was last journalled. A lease that ``is_resumed``
     goes on from what the backend has counted since.
     """
 
     tools: LeaseTools
+    name: str
     running: Running
     duration_ms: Milliseconds
     record: Callable[[Metered], Awaitable[None]]
@@ -146,7 +146,7 @@ class RunningLease:
                 usage = await self._usage()
                 await self.record(Metered(usage, Milliseconds(self._elapsed())))
             except (BackendError, JournalUnwritableError) as error:
-                logger.info("lease %s: no checkpoint of usage just now: %s", self._name, error)
+                logger.info("lease %s: no checkpoint of usage just now: %s", self.name, error)
 
     async def _keep_time(self) -> None:
         if self.is_resumed:
@@ -173,7 +173,7 @@ class RunningLease:
         if counted is None:
             passed = self.tools.clock.utc_ms() - self.running.instance.started_at
             counted = min(max(0, passed), self.duration_ms)
-            logger.info("lease %s: its backend counts no time, the wall clock says %d ms", self._name, counted)
+            logger.info("lease %s: its backend counts no time, the wall clock says %d ms", self.name, counted)
         self._began_ms = min(self._began_ms, self.tools.clock.monotonic_ms() - counted)
         self._seen_ms = max(self._seen_ms, counted)
         self.is_resumed = False
@@ -184,9 +184,9 @@ class RunningLease:
             try:
                 wall = (await self._usage()).wall_ms
             except _SILENT as error:
-                logger.warning("lease %s: how long it has run is not known yet: %s", self._name, error)
+                logger.warning("lease %s: how long it has run is not known yet: %s", self.name, error)
             except BackendError as error:
-                logger.error("lease %s: how long it has run cannot be told: %s", self._name, error)  # noqa: TRY400
+                logger.error("lease %s: how long it has run cannot be told: %s", self.name, error)  # noqa: TRY400
                 return None
             else:
                 return None if wall.source is UsageSource.UNAVAILABLE else wall.value
@@ -207,7 +207,7 @@ class RunningLease:
             if self.is_extended and isinstance(backend, SupportsExtend):
                 await self._persist(partial(self._extend, backend))
             elif self.is_extended:
-                logger.warning("lease %s: backend %s cannot move an end", self._name, backend.name)
+                logger.warning("lease %s: backend %s cannot move an end", self.name, backend.name)
             await lengthened.wait()
 
     async def _extend(self, backend: SupportsExtend) -> None:
@@ -220,7 +220,7 @@ class RunningLease:
                 await backend.extend(self.running.instance.id, ends_at)
         except UnservableError as error:
             # The watch tells how it ended.
-            logger.warning("lease %s: its end was not moved: %s", self._name, error)
+            logger.warning("lease %s: its end was not moved: %s", self.name, error)
 
     # --- its end ------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class RunningLease:
             usage = self._backend.usage(self.running.instance.id)
             return await asked(self.running.backend, "usage", usage, UsageMetrics)
         except BackendError as error:
-            logger.info("lease %s: last usage is the last checkpoint: %s", self._name, error)
+            logger.info("lease %s: last usage is the last checkpoint: %s", self.name, error)
         metered = facts.get(Metered)
         return metered.usage if metered else UsageMetrics()
 
@@ -259,7 +259,7 @@ class RunningLease:
             try:
                 return await self._watch_once()
             except BackendError as error:
-                logger.info("lease %s: no record of its end: %s", self._name, error)
+                logger.info("lease %s: no record of its end: %s", self.name, error)
         return InstanceExit(ExitCause.TERMINATED, UtcMs(0))
 
     async def _persist(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -269,7 +269,7 @@ class RunningLease:
             try:
                 return await ask()
             except BackendError as error:
-                logger.warning("lease %s: asking again: %s", self._name, error)
+                logger.warning("lease %s: asking again: %s", self.name, error)
             await self.tools.clock.sleep_ms(wait)
             wait = min(2 * wait, LONGEST_RETRY_MS)
 
@@ -279,7 +279,3 @@ class RunningLease:
     @property
     def _backend(self) -> Backend:
         return self.tools.fleet.backend(self.running.backend)
-
-    @property
-    def _name(self) -> str:
-        return short(self.running.instance.token)

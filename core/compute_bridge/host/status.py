@@ -32,6 +32,8 @@ async def answer(bridge: Bridge, question: dict[str, Any]) -> dict[str, Any]:
         case {"ask": "drain", "undo": bool(undo)}:
             if bridge.provider is None:
                 raise NotServingError("the bridge is still starting and takes no grants yet; ask again in a moment")
+            if undo and bridge.stopping:
+                raise NotServingError("the bridge has been told to stop and takes no grant again; start it anew")
             bridge.stop_selling(stop=not undo)
             return {"draining": not undo, "open": bridge.open_leases}
         case {"ask": "explain", "id": str(prefix)}:
@@ -67,6 +69,7 @@ async def status(bridge: Bridge) -> dict[str, Any]:
         "tick": parts.market.now,
         "development_attestation": parts.quotes.development,
         "draining": bool(provider and provider.draining),
+        "stopping": bridge.stopping,
         "journal": attrs.asdict(parts.journal.health),
         "card": _card(bridge),
         "leases": {
@@ -110,6 +113,7 @@ def _card(bridge: Bridge) -> dict[str, Any]:
         "admitted": True,
         "hash": publisher.card.hash.hex(),
         "version": publisher.card.value.version,
+        "max_leases": publisher.card.value.max_leases,
         "refreshed_at": publisher.card.value.refreshed_at,
         "refusal": str(publisher.refusal) if publisher.refusal else "",
     }
