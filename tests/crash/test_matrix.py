@@ -90,9 +90,9 @@ def test_a_bridge_killed_again_as_it_recovers_loses_nothing_and_doubles_nothing(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(21_600)
 def test_soak_of_deaths_drawn_at_random(recording, capsys):
-    count, seed = int(os.environ.get(SOAK, "3000")), int(os.environ.get(SEED, str(secrets.randbits(32))))
+    count, seed = int(os.environ.get(SOAK, "10000")), int(os.environ.get(SEED, str(secrets.randbits(32))))
     tell(capsys, f"soak: {SOAK}={count} {SEED}={seed}")
     random, every = Random(seed), all_plans(recording.verdicts, most=3)
     plans = random.sample(every, k=min(len(every), count // 3))
