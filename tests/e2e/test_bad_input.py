@@ -1,6 +1,7 @@
 """What goes wrong on purpose: forged, replayed, foreign and substituted records meet a running bridge."""
 
-from contextlib import aclosing
+import sqlite3
+from contextlib import aclosing, closing
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds, Tick
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.clock import poll
-from compute_bridge.ports.errors import ReceiptError
+from compute_bridge.ports.errors import JournalError, ReceiptError
 from compute_bridge.wire.signing import Domain, sign
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -143,14 +144,37 @@ async def test_a_grant_that_comes_again_is_served_once(open_coalition) -> None:
         assert 1 == len(await coalition.cloud.running())
 
 
+def copy_journal(coalition, old: str, new: str) -> None:
+    """Copy a journal as who copies a whole machine does."""
+    (coalition.folder / new).mkdir()
+    with (
+        closing(sqlite3.connect(coalition.folder / old / "journal")) as source,
+        closing(sqlite3.connect(coalition.folder / new / "journal")) as copy,
+    ):
+        source.backup(copy)
+
+
+async def run_twice(coalition) -> None:
+    async with coalition.bridge("older"):
+        copy_journal(coalition, "older", "newer")
+        async with coalition.bridge("newer"):
+            await settle_down(coalition, ticks=500)
+
+
 async def test_of_two_bridges_with_one_identity_the_older_gives_way(open_coalition) -> None:
     async with open_coalition() as coalition:
         with pytest.raises(BaseExceptionGroup) as caught:
-            async with coalition.bridge("older"), coalition.bridge("newer"):
-                await settle_down(coalition, ticks=500)
+            await run_twice(coalition)
         superseded, _ = caught.value.split(SupersededError)
 
         assert superseded is not None
+
+
+async def test_a_second_bridge_with_one_identity_and_no_journal_of_it_does_not_start(open_coalition) -> None:
+    async with open_coalition() as coalition, coalition.bridge("older"):
+        with pytest.raises(JournalError, match="behind what the market holds of us"):
+            async with coalition.bridge("newer"):
+                pass
 
 
 async def test_a_receipt_for_one_grant_opens_for_no_other(open_coalition) -> None:
