@@ -17,37 +17,10 @@ from compute_bridge.cli.main import dispatch
 from compute_bridge.host.journal_events import RateRefused, bridge_draft
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.reason import Reason
+from crashkit.boot_text import BOOT_TEXT
 
 PAGE = Path(__file__).parents[2] / "docs" / "operator" / "rates.md"
 EXAMPLE = PAGE.read_text().partition("--limit 200\n")[2].partition("```")[0]
-FILE = """\
-[bridge]
-name = "north"
-state_dir = "state"
-root_key = "file:root.key"
-max_leases = 4
-[coalition]
-handshake = "beta.handshake"
-fingerprint = "{}"
-[network]
-kind = "memory"
-[attestation]
-source = "tsm"
-[rate]
-policy = "fixed"
-[routing]
-policy = "first-fit"
-[settlement]
-kind = "ledger"
-[[band]]
-name = "small"
-floor = {{ cpu_millis = 100, mem_mib = 64 }}
-ceiling = {{ cpu_millis = 4000, mem_mib = 8192 }}
-slots = 2
-[[backend]]
-name = "rack"
-kind = "baremetal"
-""".format("00" * 32)
 ROW = {"region": "eu", "posture": "none", "band": "small", "units": {"machine": 0, "vcpu": 5}}
 LINE = {
     "at_ms": 1_767_225_600_000,
@@ -71,7 +44,7 @@ ANSWER: dict[str, Any] = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bridge.toml").write_text(FILE)
+    (tmp_path / "bridge.toml").write_text(BOOT_TEXT)
     (tmp_path / "state").mkdir()
     return tmp_path
 

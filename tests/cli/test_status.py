@@ -10,6 +10,7 @@ import pytest
 
 from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.main import dispatch
+from crashkit.boot_text import BOOT_TEXT
 
 ANSWER = {
     "uptime_s": 5,
@@ -17,40 +18,12 @@ ANSWER = {
     "leases": {"open": 2, "by_band": {}},
     "backends": [{"name": "rack", "up": True}],
 }
-FILE = """\
-[bridge]
-name = "north"
-state_dir = "state"
-root_key = "file:root.key"
-max_leases = 4
-[coalition]
-handshake = "beta.handshake"
-fingerprint = "{}"
-[network]
-kind = "memory"
-[attestation]
-source = "tsm"
-[rate]
-policy = "fixed"
-[routing]
-policy = "first-fit"
-[settlement]
-kind = "ledger"
-[[band]]
-name = "small"
-floor = {{ cpu_millis = 100, mem_mib = 64 }}
-ceiling = {{ cpu_millis = 4000, mem_mib = 8192 }}
-slots = 2
-[[backend]]
-name = "rack"
-kind = "baremetal"
-""".format("00" * 32)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bridge.toml").write_text(FILE)
+    (tmp_path / "bridge.toml").write_text(BOOT_TEXT)
     (tmp_path / "state").mkdir()
     return tmp_path
 

@@ -18,39 +18,12 @@ from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.ports.clock import poll
+from crashkit.boot_text import BOOT_TEXT
 from crashkit.coalition import SSH_KEY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 MAX_RATE = MicrosPerHour(10**9)
-BOOT_FILE = """\
-[bridge]
-name = "north"
-state_dir = "{}"
-root_key = "file:root.key"
-max_leases = 4
-[coalition]
-handshake = "beta.handshake"
-fingerprint = "{}"
-[network]
-kind = "memory"
-[attestation]
-source = "tsm"
-[rate]
-policy = "fixed"
-[routing]
-policy = "first-fit"
-[settlement]
-kind = "ledger"
-[[band]]
-name = "small"
-floor = {{ cpu_millis = 100, mem_mib = 64 }}
-ceiling = {{ cpu_millis = 4000, mem_mib = 8192 }}
-slots = 2
-[[backend]]
-name = "rack"
-kind = "baremetal"
-"""
 
 
 def told(config: Path, *arguments: str) -> int:
@@ -69,7 +42,7 @@ async def card_sells(bridge, leases):
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "bridge.toml"
-    path.write_text(BOOT_FILE.format(tmp_path, "00" * 32))
+    path.write_text(BOOT_TEXT.replace('"state"', f'"{tmp_path}"'))
     return path
 
 

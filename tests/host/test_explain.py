@@ -54,38 +54,11 @@ from compute_bridge.ports.journal import EventDraft
 from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.wire import codec
 from compute_bridge.wire.signing import Domain, public_key, sign
+from crashkit.boot_text import BOOT_TEXT
 
 pytestmark = pytest.mark.anyio
 
 PAGE = Path(__file__).parents[2] / "docs" / "operator" / "explain.md"
-FILE = """\
-[bridge]
-name = "north"
-state_dir = "state"
-root_key = "file:root.key"
-max_leases = 4
-[coalition]
-handshake = "beta.handshake"
-fingerprint = "{}"
-[network]
-kind = "memory"
-[attestation]
-source = "tsm"
-[rate]
-policy = "fixed"
-[routing]
-policy = "first-fit"
-[settlement]
-kind = "ledger"
-[[band]]
-name = "small"
-floor = {{ cpu_millis = 100, mem_mib = 64 }}
-ceiling = {{ cpu_millis = 4000, mem_mib = 8192 }}
-slots = 2
-[[backend]]
-name = "rack"
-kind = "baremetal"
-""".format("00" * 32)
 START = 1_767_225_600_000
 MODULE = Ed25519PrivateKey.from_private_bytes(b"m" * 32)
 DOMAIN = Domain(UniqueId(b"c" * 32), UniqueId(b"d" * 32))
@@ -237,7 +210,7 @@ def ask_the_command(path, answer):
 async def test_the_page_shows_the_story_of_this_journal(journal, clock, tmp_path, monkeypatch, capsys):
     await write(journal, clock, *TALE)
     stories = [asdict(story) for story in await told(journal)]
-    (tmp_path / "bridge.toml").write_text(FILE)
+    (tmp_path / "bridge.toml").write_text(BOOT_TEXT)
     (tmp_path / "state").mkdir()
     monkeypatch.chdir(tmp_path)
     code = await anyio.to_thread.run_sync(ask_the_command, tmp_path / "state" / "control.sock", {"stories": stories})
