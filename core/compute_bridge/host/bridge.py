@@ -11,7 +11,7 @@ from compute_bridge.host.card import BootFacts, CardPublisher, Holding, raise_ep
 from compute_bridge.host.epoch import Epoch, require_last
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import BootSecrets, Identity
-from compute_bridge.host.lease_state import OPEN_STATES, LeaseState
+from compute_bridge.host.lease_state import LeaseState
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.host.market import Market
 from compute_bridge.host.outbox import Outbox
@@ -201,8 +201,7 @@ class Bridge:
 
     async def has_open_leases(self) -> bool:
         """Return whether the journal has leases that are not settled yet."""
-        rows = await self.parts.journal.lease_states()
-        return any(LeaseState(row.state) in OPEN_STATES for row in rows)
+        return bool(await self.parts.journal.lease_states(excluding=[LeaseState.SETTLED]))
 
     @property
     def open_leases(self) -> int:
