@@ -1,0 +1,62 @@
+"""From a catalog to what is declared and offered."""
+
+from functools import cached_property
+
+from attrs import evolve, frozen
+
+from compute_bridge.cloud.settings import CloudSettings
+from compute_bridge.model.catalog import Catalog, CatalogRow
+from compute_bridge.model.ids import BackendName, OfferId
+from compute_bridge.model.resources import Capability
+from compute_bridge.ports.backend import Offer
+
+
+@frozen(slots=False)
+class CatalogOffers:
+    """The offers of one backend from one catalog; none without one."""
+
+    backend: BackendName
+    settings: CloudSettings
+    images: tuple[str, ...]
+    catalog: Catalog | None = None
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[CatalogRow, Offer], ...]:
+        """Each row on sale and its offer."""
+        rows = self.catalog.rows if self.catalog is not None else ()
+        return tuple((row, self._offer(row)) for row in rows if self._is_sold(row))
+
+    @cached_property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What the rows on sale declare, each once."""
+        return tuple(dict.fromkeys(offer.capability for _, offer in self.pairs))
+
+    @cached_property
+    def _by_id(self) -> dict[OfferId, Offer]:
+        return {offer.id: offer for _, offer in self.pairs}
+
+    def has(self, offer: Offer) -> bool:
+        """Return whether ``offer`` is on sale still: the same machine in the same place, whatever it costs by now."""
+        ours = self._by_id.get(offer.id)
+        return ours is not None and evolve(ours, cost=offer.cost) == offer
+
+    def _is_sold(self, row: CatalogRow) -> bool:
+        kind = self.settings.spot if row.spot else self.settings.on_demand
+        return kind and self.settings.sells(row.shape)
+
+    def _offer(self, row: CatalogRow) -> Offer:
+        return Offer(
+            id=OfferId(f"{row.zone or row.region}/{row.shape}{'/spot' if row.spot else ''}"),
+            backend=self.backend,
+            region=row.region,
+            zone=row.zone,
+            shape=row.shape,
+            resources=row.resources,
+            posture=row.posture,
+            networks=tuple(sorted(self.settings.networks)),
+            cost=row.cost,
+            spot=row.spot,
+            runs_oci=False,
+            images=self.images,
+            max_duration_ms=self.settings.max_duration_ms,
+        )

@@ -1,0 +1,83 @@
+"""The cloud-init document of an order: who may log in, the host key, and a timer that ends the guest by itself.
+
+Source: cloud-init 22.4.2, modules cc_ssh, cc_users_groups, cc_write_files and cc_runcmd, and its JSON schema.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from compute_bridge.model.units import UtcMs
+from compute_bridge.ports.backend import Order
+
+_SSHD = "/etc/ssh/sshd_config.d/00-compute-bridge.conf"
+_UNITS = "/etc/systemd/system"
+_END = "compute-bridge-end"
+
+
+def cloud_config(order: Order, *, port: int, grace_ms: int) -> str:
+    """Return ``#cloud-config`` and a JSON object, which is YAML: the same order gives the same bytes.
+
+    The guest powers off ``grace_ms`` after the order's end, by a timer with an absolute time that outlives a restart
+    and catches up on what it missed. Whoever is root in the guest can stop it.
+    """
+    document: dict[str, Any] = {
+        "disable_root": order.access.user != "root",
+        "runcmd": [
+            ["systemctl", "daemon-reload"],
+            ["systemctl", "enable", "--now", f"{_END}.timer"],
+            ["systemctl", "try-reload-or-restart", "ssh.service"],
+        ],
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": order.access.host_key_private, "ed25519_public": order.access.host_key},
+        "ssh_pwauth": False,
+        "users": [_user(order)],
+        "write_files": [
+            _file(_SSHD, _sshd(port)),
+            _file(f"{_UNITS}/{_END}.service", _service()),
+            _file(f"{_UNITS}/{_END}.timer", _timer(UtcMs(order.ends_at + grace_ms))),
+        ],
+    }
+    return "#cloud-config\n" + json.dumps(document, sort_keys=True, indent=1) + "\n"
+
+
+def _user(order: Order) -> dict[str, Any]:
+    user: dict[str, Any] = {
+        "name": order.access.user,
+        "lock_passwd": True,
+        "ssh_authorized_keys": [order.access.authorized_key],
+    }
+    if order.access.user != "root":
+        user |= {"shell": "/bin/bash", "sudo": "ALL=(ALL) NOPASSWD:ALL"}
+    return user
+
+
+def _file(path: str, content: str) -> dict[str, str]:
+    return {"path": path, "content": content, "owner": "root:root", "permissions": "0644"}
+
+
+def _sshd(port: int) -> str:
+    return (
+        f"Port {port}\n"
+        "HostKey /etc/ssh/ssh_host_ed25519_key\n"
+        "PasswordAuthentication no\n"
+        "KbdInteractiveAuthentication no\n"
+        "PermitRootLogin prohibit-password\n"
+    )
+
+
+def _service() -> str:
+    return (
+        "[Unit]\nDescription=The lease of this machine has ended\n\n"
+        "[Service]\nType=oneshot\nExecStart=/usr/bin/systemctl poweroff --force\n"
+    )
+
+
+def _timer(at: UtcMs) -> str:
+    # Rounded up: a timer in whole seconds must not be early.
+    moment = datetime.fromtimestamp(-(-at // 1000), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return (
+        "[Unit]\nDescription=End this machine when its lease has ended\n\n"
+        f"[Timer]\nOnCalendar={moment}\nPersistent=true\nAccuracySec=1s\n\n"
+        "[Install]\nWantedBy=timers.target\n"
+    )

@@ -1,0 +1,57 @@
+"""What every cloud's table of the boot file has."""
+
+from fnmatch import fnmatchcase
+
+from attrs import field, frozen
+
+from compute_bridge.model.boot import about
+from compute_bridge.model.checks import each, few, label, text, whole
+from compute_bridge.model.resources import MAX_DURATION_MS, NetworkPolicy
+from compute_bridge.model.units import HOUR_MS, Milliseconds
+
+
+@frozen(kw_only=True)
+class CloudSettings:
+    """The keys that the kinds of all clouds share; a plugin's config class inherits them."""
+
+    owner: str = field(
+        validator=label,
+        metadata=about("the word that marks what is yours in this account; the same for ever, and in its policy"),
+    )
+    shapes: tuple[str, ...] = field(
+        validator=each(text(1, 64), 1, 256), metadata=about("the machine types on sale, as names or patterns with *")
+    )
+    spot: bool = field(default=False, metadata=about("whether spot capacity is sold beside on-demand capacity"))
+    on_demand: bool = field(default=True, metadata=about("whether on-demand capacity is sold"))
+    networks: tuple[NetworkPolicy, ...] = field(
+        default=(NetworkPolicy.EGRESS, NetworkPolicy.ISOLATED),
+        validator=few(1, 2),
+        metadata=about("the network policies on sale"),
+    )
+    max_disk_gib: int = field(
+        default=256, validator=whole(10, 2**14), metadata=about("the largest boot disk sold with a machine, in GiB")
+    )
+    max_duration_ms: Milliseconds = field(
+        default=Milliseconds(7 * 24 * HOUR_MS),
+        validator=whole(1, MAX_DURATION_MS),
+        metadata=about("the longest lease sold"),
+    )
+    ssh_port: int = field(default=22, validator=whole(1, 65535), metadata=about("the port of the guests' SSH servers"))
+    ready_s: int = field(
+        default=600, validator=whole(1, 7200), metadata=about("seconds in which a machine must take a login")
+    )
+    watch_ms: int = field(
+        default=5000, validator=whole(100, 600_000), metadata=about("milliseconds between two listings of the account")
+    )
+    calls_at_once: int = field(
+        default=8, validator=whole(1, 64), metadata=about("the most API calls under way together")
+    )
+
+    @on_demand.validator
+    def _sells_something(self, _attribute: object, value: bool) -> None:
+        if not value and not self.spot:
+            raise ValueError("neither spot nor on_demand is on sale: allow one of them")
+
+    def sells(self, shape: str) -> bool:
+        """Return whether a machine type is on sale."""
+        return any(fnmatchcase(shape, pattern) for pattern in self.shapes)
