@@ -1,0 +1,1 @@
+"""Sell machines of Amazon EC2."""

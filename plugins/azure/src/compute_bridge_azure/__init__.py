@@ -1,0 +1,1 @@
+"""Sell virtual machines of Microsoft Azure."""

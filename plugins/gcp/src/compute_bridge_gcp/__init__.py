@@ -1,0 +1,1 @@
+"""Sell machines of Google Compute Engine."""
