@@ -29,7 +29,7 @@ class Listing(Generic[T]):
         self._begun = 0
         self._number = 0
         self._latest: T | BackendError | None = None
-        self._begun_ms = 0
+        self._begun_ms = clock.monotonic_ms() - every_ms
         self._is_silent = False
 
     @property
