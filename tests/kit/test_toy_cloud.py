@@ -12,3 +12,11 @@ class TestToyBackend(BackendConformance):
     def world(self):
         with ToyWorld() as world:
             yield world
+
+
+@pytest.mark.needs("sshd")
+class TestToyBackendWithSlowListings(BackendConformance):
+    @pytest.fixture
+    def world(self):
+        with ToyWorld(propagation_ms=4000) as world:
+            yield world

@@ -89,6 +89,7 @@ class ToySettings(CloudSettings):
 
     port: int = field(metadata=about("the port of the toy cloud on this machine"))
     api_key: SecretRef = field(metadata=about("the key of the account"))
+    window_ms: int = field(default=0, metadata=about("how long a listing of this cloud may be behind"))
 
 
 class ToyApi:
@@ -118,11 +119,10 @@ class ToyApi:
 class ToyCloud(Cloud):
     """One account at the toy cloud."""
 
-    def __init__(self, context: BackendContext, settings: ToySettings, api: ToyApi, *, window_ms: int = 0) -> None:
+    def __init__(self, context: BackendContext, settings: ToySettings, api: ToyApi) -> None:
         self._context = context
         self._settings = settings
         self._api = api
-        self._window_ms = window_ms
         self._calls = Calls(self._translate, at_once=settings.calls_at_once)
 
     def _translate(self, doing: str, error: Exception) -> BackendError | None:
@@ -143,7 +143,7 @@ class ToyCloud(Cloud):
     @property
     def window_ms(self) -> Milliseconds:
         """How long a listing may miss what was made."""
-        return Milliseconds(self._window_ms)
+        return Milliseconds(self._settings.window_ms)
 
     def reaches(self, offer: Offer) -> bool:
         """Return that it does: every listing shows the whole account."""

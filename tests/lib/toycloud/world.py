@@ -16,22 +16,29 @@ from toycloud.cloud import ToySettings, open_toy
 
 
 class ToyWorld(CloudWorld):
-    """An account at the toy cloud."""
+    """An account at the toy cloud, whose listings may miss a new machine for ``propagation_ms``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, propagation_ms: int = 0) -> None:
+        self.propagation_ms = propagation_ms
         super().__init__()
         self._api_key = token_hex(16)
         self._server = WireServer(ToyFacade(self.physics, self._api_key).answer)
 
     def make_physics(self) -> Physics:
         """Return an account whose machines have real SSH servers."""
-        return Physics(self.clock, zones=ZONES, guests=Guests())
+        return Physics(self.clock, zones=ZONES, propagation_ms=self.propagation_ms, guests=Guests())
 
     def settings(self) -> ToySettings:
         """Return the backend's table."""
         reference = SecretRef("env:TOY_KEY")
         return ToySettings(
-            owner="kit", shapes=("toy-*",), spot=True, ssh_port=2222, port=self._server.port, api_key=reference
+            owner="kit",
+            shapes=("toy-*",),
+            spot=True,
+            ssh_port=2222,
+            port=self._server.port,
+            api_key=reference,
+            window_ms=2 * self.propagation_ms,
         )
 
     def open_backend(self) -> AbstractAsyncContextManager[Backend]:
