@@ -12,6 +12,8 @@ import anyio
 import pytest
 from blake3 import blake3
 
+from compute_bridge.adapters.sqlite_chain import JOURNAL_FILE
+from compute_bridge.adapters.sqlite_file import create_file, open_file
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
 from compute_bridge.ports.errors import JournalError
 from compute_bridge.ports.journal import GENESIS, EventDraft, JournalEvent, JournalUnwritableError, LeaseRow
@@ -330,6 +332,15 @@ async def test_a_locked_journal_is_unwritable_and_then_well_again(path, clock):
 
 
 # --- what does not hold -----------------------------------------------------------------------
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(path) -> None:
+    create_file(path, JOURNAL_FILE)
+    with closing(open_file(path, JOURNAL_FILE, busy_ms=0, writes=True)) as db:
+        (mode,), (synchronous,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous"))
+
+    full = 2
+    assert ("wal", full) == (mode, synchronous)
 
 
 async def test_a_missing_journal_is_made_only_on_demand(path, clock):

@@ -361,14 +361,36 @@ async def test_a_machine_that_its_cloud_has_forgotten_is_billed_until_it_was_las
         async with coalition.bridge("one", meter_every_s=5):
             _, _, grant = await lease(coalition, 3_600_000)
             await coalition.clock.sleep_ms(12_000)
-        coalition.cloud.account.machines.clear()
+        lived_ms = forget_machine(coalition)
         await coalition.clock.sleep_ms(60_000)
         async with coalition.bridge("one", meter_every_s=5) as again:
             await wait(coalition, partial(is_closed, again))
             ended = (await facts_of(again, grant)).require(Ended)
 
     assert (Reason.LOST, Reason.END_LAST_SEEN) == (ended.reason, ended.evidence)
-    assert 5_000 <= ended.billable_ms < 60_000
+    assert 5_000 <= ended.billable_ms <= lived_ms
+
+
+async def test_a_machine_that_went_while_its_backend_was_silent_is_billed_until_it_was_last_seen(coalition) -> None:
+    async with coalition.market(), coalition.bridge("one", meter_every_s=5) as bridge:
+        _, _, grant = await lease(coalition, 3_600_000)
+        await coalition.clock.sleep_ms(12_000)
+        await coalition.cloud.go_down()
+        lived_ms = forget_machine(coalition)
+        await coalition.clock.sleep_ms(60_000)
+        await coalition.cloud.come_back()
+        await wait(coalition, partial(is_closed, bridge))
+        ended = (await facts_of(bridge, grant)).require(Ended)
+
+    assert (Reason.LOST, Reason.END_LAST_SEEN) == (ended.reason, ended.evidence)
+    assert 5_000 <= ended.billable_ms <= lived_ms
+
+
+def forget_machine(coalition):
+    """Return for how long the one machine had run."""
+    (machine,) = coalition.cloud.account.machines.values()
+    coalition.cloud.account.machines.clear()
+    return coalition.clock.utc_ms() - machine.started_ms
 
 
 # --- an extension in silence ----------------------------------------------------------------------
