@@ -200,6 +200,24 @@ async def test_what_the_market_gave_up_meanwhile_gets_no_machine(coalition) -> N
     assert {} == coalition.cloud.account.machines
 
 
+async def test_what_the_market_gave_up_while_its_machine_was_ordered_is_ended_at_once(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        stops: list[StopsAfter] = []
+        async with coalition.bridge("one", wrap=stopping(stops, "provision-intended")):
+            tasks.start_soon(lease_in_vain, coalition)
+            await stops[0].reached.wait()
+        async with aclosing(coalition.requester("looker").market.grants(0)) as grants:
+            _, grant = await anext(grants)
+        await wait(coalition, partial(statement_of, coalition, grant.value))
+        async with coalition.bridge("one") as again:
+            await wait(coalition, partial(is_closed, again))
+            ended = (await facts_of(again, grant.value)).require(Ended)
+        tasks.cancel_scope.cancel()
+
+    assert Reason.GRANT_SETTLED is ended.reason
+    assert set() == await coalition.cloud.running()
+
+
 async def statement_of(coalition, grant):
     return await coalition.network.find(channels.SETTLEMENTS, grant.id + channels.number(0))
 
@@ -452,6 +470,25 @@ async def test_a_bridge_whose_identity_was_taken_over_makes_no_machine(coalition
         tasks.cancel_scope.cancel()
 
     assert LeaseState.OPENED is open_lease.facts.state
+    assert {} == coalition.cloud.account.machines
+
+
+async def test_a_bridge_whose_identity_was_taken_over_makes_no_machine_that_it_began_to_make(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        deaf, stops = evolve(coalition, network=DeafNetwork(coalition.network)), list[StopsAfter]()
+        async with coalition.bridge("one", wrap=stopping(stops, "provision-intended")):
+            tasks.start_soon(lease_in_vain, coalition)
+            await stops[0].reached.wait()
+        await coalition.cloud.go_down()
+        async with unadmitted(deaf) as old:
+            identity = old.parts.identity
+            await raise_epoch(coalition.network, identity.domain, identity.root, PublicKey(bytes(32)))
+            await coalition.cloud.come_back()
+            await coalition.clock.sleep_ms(20_000)
+            (open_lease,) = old.provider.leases.values()
+        tasks.cancel_scope.cancel()
+
+    assert LeaseState.PROVISIONING is open_lease.facts.state
     assert {} == coalition.cloud.account.machines
 
 

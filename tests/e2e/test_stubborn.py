@@ -7,9 +7,10 @@ import anyio
 import pytest
 from attrs import define, evolve, field
 
+from compute_bridge.adapters.memory_network import MemoryNetwork
 from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.fleet import Fleet
-from compute_bridge.host.lease_state import Ended, Released, read_facts
+from compute_bridge.host.lease_state import Ended, LeaseState, Released, read_facts
 from compute_bridge.host.requester_state import NotYetError
 from compute_bridge.host.status import answer
 from compute_bridge.host.sweep import NotServingError
@@ -19,7 +20,13 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.model.usage import Figure, UsageMetrics, UsageSource
 from compute_bridge.ports.clock import Clock, poll
-from compute_bridge.ports.errors import BooksUnwritableError, CredentialsError, MarketError, UnavailableError
+from compute_bridge.ports.errors import (
+    BooksUnwritableError,
+    CredentialsError,
+    MarketError,
+    NetworkError,
+    UnavailableError,
+)
 from compute_bridge.ports.journal import JournalUnwritableError
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.coalition import SSH_KEY, Coalition, found
@@ -362,6 +369,49 @@ async def test_a_grant_that_comes_while_the_disk_is_full_is_taken_on_when_there_
 
 async def is_cleared(requester):
     return await requester.market.network.tail(channels.GRANT_STREAM) or None
+
+
+class MuteNetwork(MemoryNetwork):
+    """A network that tells nobody's epoch any more once it is mute."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        super().__init__()
+        vars(self).update(vars(network))
+        self.is_mute = False
+
+    async def get(self, collection, key):
+        if self.is_mute and collection == channels.EPOCHS:
+            raise NetworkError("no answer")
+        return await super().get(collection, key)
+
+
+async def test_a_machine_that_runs_is_taken_back_though_nobody_tells_whose_epoch_is_the_last(coalition) -> None:
+    fulls: list[Full] = []
+
+    def wrap(parts):
+        fulls.append(Full(parts.journal, "routed"))
+        return evolve(parts, journal=fulls[-1])
+
+    mute = evolve(coalition, network=MuteNetwork(coalition.network))
+    async with coalition.market(), anyio.create_task_group() as tasks, mute.bridge("one", wrap=wrap) as bridge:
+        requester, handle = await submit(coalition, 3_600_000)
+        tasks.start_soon(requester.serve_until_receipt, handle)
+        await wait(coalition, partial(is_made, coalition))
+        mute.network.is_mute = True
+        fulls[0].is_mended = True
+        (open_lease,) = bridge.provider.leases.values()
+        await wait(coalition, partial(is_delivered, open_lease))
+        tasks.cancel_scope.cancel()
+
+    assert 1 == len(coalition.cloud.account.machines)
+
+
+async def is_made(coalition):
+    return await coalition.cloud.running() or None
+
+
+async def is_delivered(lease):
+    return True if lease.facts.state is LeaseState.DELIVERED else None
 
 
 class FullBooks:
