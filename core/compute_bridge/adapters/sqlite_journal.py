@@ -305,7 +305,8 @@ def _take_lock(path: Path) -> FileLock:
         ) from error
     except OSError as error:
         raise JournalError(
-            f"journal {path}: cannot be locked ({error}); keep it on a local disk, in a folder of this user"
+            f"journal {path}: cannot be locked ({error}); keep it on a local disk that is writable, "
+            "in a folder of this user"
         ) from error
 
 
