@@ -218,6 +218,21 @@ async def test_what_the_market_gave_up_while_its_machine_was_ordered_is_ended_at
     assert set() == await coalition.cloud.running()
 
 
+async def test_the_duty_to_end_a_machine_is_written_with_the_intent_to_make_it(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        stops: list[StopsAfter] = []
+        async with coalition.bridge("one", wrap=stopping(stops, "provision-intended")) as bridge:
+            tasks.start_soon(lease_in_vain, coalition)
+            await stops[0].reached.wait()
+            (row,) = await bridge.parts.journal.lease_states()
+            *_, intent, duty = await bridge.parts.journal.events(lease=row.lease)
+            made = len(coalition.cloud.account.machines)
+        tasks.cancel_scope.cancel()
+
+    assert ("provision-intended", "terminate-intended", 0) == (intent.kind, duty.kind, made)
+    assert intent.body == duty.body
+
+
 async def statement_of(coalition, grant):
     return await coalition.network.find(channels.SETTLEMENTS, grant.id + channels.number(0))
 
