@@ -268,6 +268,18 @@ async def settle_many(ledger):
 
 
 @pytest.mark.anyio
+async def test_a_second_claim_says_that_nothing_changes(tmp_path, caplog):
+    caplog.set_level("INFO")
+    async with opened(tmp_path) as ledger:
+        await ledger.settle(CLAIM)
+        first = caplog.text
+        await ledger.settle(CLAIM)
+
+    assert "" == first
+    assert f"{Reason.ALREADY_SETTLED}, nothing changes" in caplog.text
+
+
+@pytest.mark.anyio
 async def test_a_booking_is_on_the_disk_when_it_returns(tmp_path):
     async with opened(tmp_path) as ledger:
         (mode,), (synchronous,) = (
