@@ -18,7 +18,7 @@ class Story:
     """One story. ``outcomes`` are the outcomes that its usage logs may have, whoever dies.
 
     ``meets`` is how the name of a point ends without which it would be another story. ``faults`` are what the bridge's
-    own journal, network and backend refuse: by the name of the call, how often in a life.
+    own journal, network, backend and books refuse: by the name of the call, how often in a life.
     """
 
     play: Callable[[Stage], Awaitable[None]]
@@ -167,6 +167,7 @@ STORIES: dict[str, Story] = {
         settings=Settings(window_ms=2_000, sweep_every_s=5),
         levers={"loses": "yes"},
     ),
+    "unmade": Story(_released, "failed backend provision", faults={"backend provision": 5}),
     "stray": Story(_stray, "record reaped", settings=Settings(sweep_every_s=5, intent_window_s=1)),
     "pair": Story(_pair, "record released"),
     "drained": Story(_drained, "record released"),
@@ -189,6 +190,8 @@ STORIES: dict[str, Story] = {
             "append shuffle/replies": 1,
             "append logs": 1,
             "append claims": 1,
+            "ledger settle": 1,
+            "ledger reconcile": 2,
             "save_cursor grant-stream": 1,
             "record granted": 1,
             "record opened": 1,
