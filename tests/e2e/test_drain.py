@@ -18,8 +18,9 @@ from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.ports.clock import poll
+from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.boot_text import BOOT_TEXT
-from crashkit.coalition import SSH_KEY
+from crashkit.coalition import SSH_KEY, Coalition, found
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -84,6 +85,40 @@ async def test_a_bridge_that_was_told_to_stop_is_not_talked_out_of_it(open_coali
         with pytest.raises(NotServingError, match="has been told to stop"):
             await answer(bridge, {"ask": "drain", "undo": True})
         assert (await answer(bridge, {"ask": "status"}))["stopping"]
+
+
+async def test_a_bridge_that_stops_with_no_lease_open_leaves_no_card_that_sells(open_coalition) -> None:
+    async with open_coalition() as coalition, coalition.bridge("one") as bridge:
+        before = await on_sale(coalition)
+        with anyio.fail_after(20):
+            await bridge.drain()
+
+        assert ([4], [0]) == (before, await on_sale(coalition))
+
+
+async def on_sale(coalition) -> list[int]:
+    return [card.value.max_leases for _, card in await coalition.requester().market.roster()]
+
+
+async def test_a_bridge_that_stops_does_not_wait_for_a_market_that_is_away(tmp_path: Path) -> None:
+    coalition = await found(tmp_path, MemoryCloud(), made=Coalition)
+    leave, gone = anyio.Event(), anyio.Event()
+
+    async def market(*, task_status) -> None:
+        async with coalition.market():
+            task_status.started()
+            await leave.wait()
+        gone.set()
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(market)
+        async with coalition.bridge("one") as bridge:
+            leave.set()
+            await gone.wait()
+            with anyio.fail_after(20):
+                await bridge.drain(card_s=0.1)
+
+            assert [4] == await on_sale(coalition)
 
 
 def test_undoing_has_nothing_to_wait_for(config, capsys) -> None:
