@@ -203,9 +203,11 @@ class Bridge:
         """
         self.stopping = True
         self.stop_selling()
+        await _given(self.provider).idle()
         # Else the market goes on awarding grants to a bridge that is gone, and each of them is a no-show.
         with anyio.move_on_after(card_s):
             await _given(self.publisher).withdrawn()
+        # What was awarded until then is refused, and that is logged.
         await _given(self.provider).idle()
 
     async def has_open_leases(self) -> bool:
