@@ -107,6 +107,15 @@ async def _drained(stage: Stage) -> None:
     await stage.release(handle)
 
 
+async def _hurried(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.drain_bridge()
+    await stage.hurry_bridge()
+    stage.start_bridge()
+    await stage.release(handle)
+
+
 async def _early(stage: Stage) -> None:
     handle = await stage.submit(HOUR_MS)
     await stage.taken_on()
@@ -171,6 +180,7 @@ STORIES: dict[str, Story] = {
     "stray": Story(_stray, "record reaped", settings=Settings(sweep_every_s=5, intent_window_s=1)),
     "pair": Story(_pair, "record released"),
     "drained": Story(_drained, "record released"),
+    "hurried": Story(_hurried, "record released", settings=Settings(drain_s=3600)),
     "early": Story(_early, "record released"),
     "unheard": Story(_unheard, "failed backend offers", settings=Settings(refresh_s=5)),
     "beforehand": Story(_beforehand, "record released"),
