@@ -135,6 +135,7 @@ def _converter(fill: bool) -> Converter:
         converter.register_structure_hook(kind, _exactly(kind))
     # cattrs asks by class before it asks by predicate, and would take the hook of str for a StrEnum.
     converter.register_structure_hook(StrEnum, _enum)
+    converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook_func(_is_enum, _enum)
     converter.register_structure_hook_factory(_is_tuple, _tuple)
     converter.register_unstructure_hook(tuple, lambda items: [converter.unstructure(x) for x in items])
