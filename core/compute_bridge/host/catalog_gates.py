@@ -32,10 +32,7 @@ class CatalogFinding:
     @property
     def where(self) -> str:
         """The row in one word, empty for the whole catalog."""
-        if self.row is None:
-            return ""
-        region, zone, shape, spot = self.row
-        return f"{zone or region}/{shape}{'/spot' if spot else ''}"
+        return where(self.row) if self.row is not None else ""
 
 
 @frozen
@@ -44,6 +41,17 @@ class Judged:
 
     catalog: Catalog | None
     findings: tuple[CatalogFinding, ...]
+
+
+def where(key: RowKey) -> str:
+    """Return a row's key in one word: its zone, or region where it has none, and its shape."""
+    region, zone, shape, spot = key
+    return f"{zone or region}/{shape}{'/spot' if spot else ''}"
+
+
+def hourly_nanos(row: CatalogRow) -> int:
+    """Return what the whole machine costs an hour without address, disk and egress, rounded up to whole nanos."""
+    return -(-_hourly_nanos(row) // _PARTS)
 
 
 def check_catalog(backend: BackendName, kind: str, answer: object) -> Catalog:
