@@ -45,7 +45,7 @@ class Request:
 
 @frozen
 class Response:
-    """One response; the length is added."""
+    """One response; the length is added, and the date unless it is given."""
 
     status: int = 200
     body: bytes = b""
@@ -173,8 +173,8 @@ class _Exchange(BaseHTTPRequestHandler):
         except Exception as error:  # noqa: BLE001 - a bug of the fake, kept for the test to look at
             self.server.errors.append(error)
             response = Response(500)
-        self.send_response(response.status)
-        for name, value in response.headers.items():
+        self.send_response_only(response.status)
+        for name, value in {"Date": self.date_time_string(), **response.headers}.items():
             self.send_header(name, value)
         if response.status != 204:
             self.send_header("Content-Length", str(len(response.body)))
