@@ -29,6 +29,7 @@ class Listing(Generic[T]):
         self._number = 0
         self._latest: tuple[T] | None = None
         self._begun_ms = 0
+        self._latest_ms = 0
         self._is_silent = False
 
     @property
@@ -48,7 +49,7 @@ class Listing(Generic[T]):
 
         :raises BackendError: if a fresh one could not be read.
         """
-        if self._latest is not None and self._clock.monotonic_ms() < self._begun_ms + self._every_ms:
+        if self._latest is not None and self._clock.monotonic_ms() < self._latest_ms + self._every_ms:
             return self._latest[0]
         return await self.fresh()
 
@@ -83,9 +84,10 @@ class Listing(Generic[T]):
         async with self._reading:
             if self._latest is None or self._number <= seen:
                 self._begun += 1
-                number, self._begun_ms = self._begun, self._clock.monotonic_ms()
+                number = self._begun
+                begun_ms = self._begun_ms = self._clock.monotonic_ms()
                 latest = await self._read()
-                self._number, self._latest = number, (latest,)
+                self._number, self._latest, self._latest_ms = number, (latest,), begun_ms
                 self._speak_again()
             return self._latest[0]
 
