@@ -130,8 +130,8 @@ class Shelf:
     # --- one region -----------------------------------------------------------------------------
 
     async def _rows(self, table: AwsRegion, observed: UtcMs) -> list[CatalogRow]:
-        shapes = await self._shapes(table)
-        zones = await self._zones(table, shapes)
+        shapes = await self.shapes(table)
+        zones = await self.zones(table)
         tags = await self._prices(table, shapes)
         if tags is None:
             logger.warning("region %s is left out of the catalog: no price of %s", table.name, self._config.volume_type)
@@ -143,7 +143,8 @@ class Shelf:
             for row in self._priced(table, Zone(zone), shapes[shape], tags, observed)
         ]
 
-    async def _shapes(self, table: AwsRegion) -> dict[str, Shape]:
+    async def shapes(self, table: AwsRegion) -> dict[str, Shape]:
+        """Return the machine types on sale in a region."""
         config = self._config
         filters = [
             {"Name": "instance-type", "Values": list(config.shapes)},
@@ -159,7 +160,8 @@ class Shelf:
     def _is_sold(self, shape: Shape) -> bool:
         return self._config.sells(shape.name) and (shape.has_snp or not self._config.confidential)
 
-    async def _zones(self, table: AwsRegion, shapes: Mapping[str, Shape]) -> set[tuple[str, str]]:
+    async def zones(self, table: AwsRegion) -> set[tuple[str, str]]:
+        """Return which zone of the table has which machine type."""
         account = self._account
         filters = [
             {"Name": "instance-type", "Values": list(self._config.shapes)},

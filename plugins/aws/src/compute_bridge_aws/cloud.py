@@ -1,19 +1,17 @@
 """EC2 behind the cloud port: what is asked of AWS to make, see and end a machine."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from compute_bridge.cloud.backend import CloudBackend
 from compute_bridge.cloud.machine import Cloud, Machine, Machines
 from compute_bridge.cloud.tags import OWNER, token_word
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.units import Milliseconds
 from compute_bridge.model.usage import UsageMetrics
-from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, InstanceExit, Offer, Order
+from compute_bridge.ports.backend import DeadMansSwitch, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, UnavailableError, UnservableError
 from compute_bridge_aws.account import Account, code_of
 from compute_bridge_aws.catalog import Shelf
@@ -206,10 +204,3 @@ class AwsCloud(Cloud):
         except BackendError as error:
             if code_of(error) not in NOT_FOUND:
                 raise
-
-
-@asynccontextmanager
-async def open_backend(context: BackendContext, config: AwsConfig) -> AsyncGenerator[CloudBackend]:
-    """Open the account; AWS is asked at the first question."""
-    account = await Account.open(context, config)
-    yield CloudBackend(context, config, AwsCloud(account))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network
 from typing import Any, Final
 
 import anyio
@@ -18,7 +18,7 @@ from compute_bridge_aws.sdk import Operation
 # Where other leases, the subnet's own hosts and the metadata of clouds may be; and what is nobody's on the internet.
 # Source: RFC 1918; RFC 6598; RFC 3927; RFC 1122, section 3.2.1.3; RFC 5771 and RFC 1112 (224.0.0.0/3).
 NOT_PUBLIC: Final = tuple(
-    ip_network(range_)
+    IPv4Network(range_)
     for range_ in (
         "0.0.0.0/8",
         "10.0.0.0/8",
@@ -43,7 +43,7 @@ def public_ranges() -> tuple[str, ...]:
     return tuple(str(range_) for range_ in sorted(ranges))
 
 
-def _without(range_: IPv4Network, denied: Any) -> Iterable[IPv4Network]:
+def _without(range_: IPv4Network, denied: IPv4Network) -> Iterable[IPv4Network]:
     return range_.address_exclude(denied) if denied.subnet_of(range_) else [range_]
 
 

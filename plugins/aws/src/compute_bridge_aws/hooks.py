@@ -16,7 +16,7 @@ COMPUTE_BRIDGE_API = 1
 async def open_account(context: BackendContext, config: AwsConfig) -> AsyncGenerator[Backend]:
     """Open the account of ``config``; nothing is asked of AWS yet."""
     # boto3 takes a second to import, so not on the event loop.
-    backend = await to_thread.run_sync(import_module, "compute_bridge_aws.cloud")
+    backend = await to_thread.run_sync(import_module, "compute_bridge_aws.backend")
     async with backend.open_backend(context, config) as opened:
         yield opened
 

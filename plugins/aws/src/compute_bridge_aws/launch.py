@@ -5,7 +5,7 @@ from typing import Any
 from attrs import frozen
 
 from compute_bridge.cloud.cloud_init import cloud_config
-from compute_bridge.cloud.tags import tags_of, token_word
+from compute_bridge.cloud.tags import OWNER, tags_of, token_word
 from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import Milliseconds
 from compute_bridge.ports.backend import Order
@@ -19,6 +19,10 @@ MAX_USER_DATA = 16_384
 
 GUEST_GRACE_MS = Milliseconds(60_000)
 """By how much the timer in the guest is later than the lease, so that a bridge that lives ends it first."""
+
+_METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"}
+_SNP = {"AmdSevSnp": "enabled"}
+_KINDS = ("instance", "volume", "network-interface")
 
 
 @frozen
@@ -44,20 +48,40 @@ def launch_request(order: Order, config: AwsConfig, region: AwsRegion, *, image:
         "ImageId": image.id,
         "InstanceType": order.offer.shape,
         "InstanceInitiatedShutdownBehavior": "terminate",
-        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
+        "MetadataOptions": _METADATA,
         "NetworkInterfaces": [_interface(config, subnet=region.subnets[order.offer.zone], group=group)],
-        "BlockDeviceMappings": [_root_disk(order, config, image)],
+        "BlockDeviceMappings": [_root_disk(order.requirements.resources.disk_gib, config, image)],
         "TagSpecifications": _tagged(order, config),
         "UserData": user_data(order, port=config.ssh_port),
     }
     if order.offer.posture is Posture.SEV_SNP:
-        request["CpuOptions"] = {"AmdSevSnp": "enabled"}
+        request["CpuOptions"] = _SNP
     if order.offer.spot:
         request["InstanceMarketOptions"] = {
             "MarketType": "spot",
             "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
         }
     return request
+
+
+def probe_request(config: AwsConfig, *, image: Image, shape: str, subnet: str) -> dict[str, Any]:
+    """Return what a dry run asks: a request as ``launch_request`` makes them, of nobody, in the VPC's own group."""
+    nic = _interface(config, subnet=subnet, group="")
+    del nic["Groups"]
+    tags = [{"Key": OWNER, "Value": config.owner}]
+    return {
+        "DryRun": True,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ImageId": image.id,
+        "InstanceType": shape,
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": _METADATA,
+        "NetworkInterfaces": [nic],
+        "BlockDeviceMappings": [_root_disk(image.least_gib, config, image)],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _KINDS],
+        **({"CpuOptions": _SNP} if config.confidential else {}),
+    }
 
 
 def _interface(config: AwsConfig, *, subnet: str, group: str) -> dict[str, Any]:
@@ -70,11 +94,11 @@ def _interface(config: AwsConfig, *, subnet: str, group: str) -> dict[str, Any]:
     }
 
 
-def _root_disk(order: Order, config: AwsConfig, image: Image) -> dict[str, Any]:
+def _root_disk(size_gib: int, config: AwsConfig, image: Image) -> dict[str, Any]:
     disk: dict[str, Any] = {
         "Encrypted": True,
         "DeleteOnTermination": True,
-        "VolumeSize": max(order.requirements.resources.disk_gib, image.least_gib),
+        "VolumeSize": max(size_gib, image.least_gib),
         "VolumeType": config.volume_type,
     }
     if config.kms_key:
@@ -85,5 +109,5 @@ def _root_disk(order: Order, config: AwsConfig, image: Image) -> dict[str, Any]:
 def _tagged(order: Order, config: AwsConfig) -> list[dict[str, Any]]:
     tags = {NAME: order.ownership.name, **tags_of(order, owner=config.owner, port=config.ssh_port)}
     pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
-    kinds = ["instance", "volume", "network-interface", *(["spot-instances-request"] if order.offer.spot else [])]
+    kinds = [*_KINDS, *(["spot-instances-request"] if order.offer.spot else [])]
     return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]

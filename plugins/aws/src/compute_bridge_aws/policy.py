@@ -70,14 +70,9 @@ def _launching(config: AwsConfig) -> Iterator[dict[str, Any]]:
     images = sorted(
         f"arn:aws:ec2:{table.name}::image/{id_}" for table in config.regions for id_ in table.images.values()
     )
-    yield {"Sid": "RunFrom", "Effect": "Allow", "Action": "ec2:RunInstances", "Resource": [*images, *subnets]}
-    yield {
-        "Sid": "RunIn",
-        "Effect": "Allow",
-        "Action": "ec2:RunInstances",
-        "Resource": f"arn:aws:ec2:*:{account}:security-group/*",
-        "Condition": _is_owned("aws:ResourceTag", config),
-    }
+    # Any group of the subnet's VPC: so that a dry run can tell whether the rest holds before there is a group of ours.
+    groups = f"arn:aws:ec2:*:{account}:security-group/*"
+    yield {"Sid": "RunFrom", "Effect": "Allow", "Action": "ec2:RunInstances", "Resource": [*images, *subnets, groups]}
     kinds = [*made, "security-group"]
     yield {
         "Sid": "TagAtBirth",

@@ -156,8 +156,8 @@ class Ec2:
 
     def _run(self, request: Mapping[str, Any], region: str) -> Answer:
         asked = wanted(request, region)
-        group = self._groups.get(asked.group, region)
-        self._require(asked.accesses(region, group.tags))
+        tags = {} if request.get("DryRun") else self._groups.get(asked.group, region).tags
+        self._require(asked.accesses(region, tags))
         if request.get("DryRun"):
             raise AwsRefusal("DryRunOperation", "the request would have succeeded")
         with self.physics.lock:

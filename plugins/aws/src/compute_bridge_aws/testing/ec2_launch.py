@@ -90,7 +90,7 @@ def wanted(request: Mapping[str, Any], region: str) -> Wanted:
         type=type_,
         zone=zone,
         subnet=nic["SubnetId"],
-        group=nic["Groups"][0],
+        group=nic.get("Groups", ["sg-default"])[0],
         image=request["ImageId"],
         is_spot=is_spot,
         token=_token(request, tags),
@@ -121,7 +121,9 @@ def _interface(request: Mapping[str, Any]) -> dict[str, Any]:
     [nic, *more] = request.get("NetworkInterfaces", []) or [None]
     if nic is None or more or nic.get("DeviceIndex") != 0:
         raise AwsRefusal("InvalidParameterValue", "this fake wants one network interface, of index 0")
-    if len(nic.get("Groups", [])) != 1 or "SubnetId" not in nic:
+    # Without one it is the VPC's own, of which a dry run may ask.
+    groups = 0 if request.get("DryRun") else 1
+    if len(nic.get("Groups", [])) != groups or "SubnetId" not in nic:
         raise AwsRefusal("MissingParameter", "the network interface wants a subnet and a security group")
     return dict(nic)
 
@@ -182,7 +184,7 @@ def _token(request: Mapping[str, Any], tags: Mapping[str, Mapping[str, str]]) ->
     token = str(request.get("ClientToken", ""))
     if not token.isascii() or len(token) > _MAX_TOKEN:
         raise AwsRefusal("InvalidParameterValue", "the client token is too long")
-    if token != tags.get("instance", {}).get(TOKEN, ""):
+    if token != tags.get("instance", {}).get(TOKEN, "") and not request.get("DryRun"):
         raise AwsRefusal("InvalidParameterValue", "house rule: the client token is the one on the tag")
     return token
 
