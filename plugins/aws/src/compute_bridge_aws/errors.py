@@ -101,7 +101,8 @@ MEANINGS: Final = Meanings(
             # --- no answer
             *_all(
                 "500 502 503 504 InternalError InternalFailure InternalServerError InternalServiceErrorException "
-                "ServiceUnavailable ServiceUnavailableException Unavailable RequestTimeout RequestTimeoutException ResponseParserError",
+                "ServiceUnavailable ServiceUnavailableException Unavailable RequestTimeout RequestTimeoutException "
+                "ResponseParserError",
                 UnavailableError,
                 "AWS could not answer; it is asked again",
             ),
