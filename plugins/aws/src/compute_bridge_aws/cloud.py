@@ -48,6 +48,7 @@ class AwsCloud(Cloud):
         self._images = Images(account)
         self._quotas = Quotas(account)
         self._shelf = Shelf(account)
+        self._marked: set[str] = set()
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -163,10 +164,26 @@ class AwsCloud(Cloud):
         filters = [_named(f"tag:{OWNER}", self._config.owner)]
         answers = await self._account.read(f"list machines in {region}", partial(self._sdk.instances, region, filters))
         now = self._account.clock.utc_ms()
+        if self._config.spot:
+            await self._tell_marked(region)
         read = partial(
             machine_of, backend=self._account.name, region=region, public=self._config.public_address, now=now
         )
         return [machine for machine in map(read, answers) if machine is not None]
+
+    async def _tell_marked(self, region: str) -> None:
+        filters = [_named(f"tag:{OWNER}", self._config.owner), _named("status-code", "marked-for-termination")]
+        try:
+            found = await self._account.read(
+                f"look for interruptions in {region}", partial(self._sdk.spot_requests, region, filters)
+            )
+        except BackendError as error:
+            # A notice is a kindness; that it is not told must not hide the machines.
+            logger.debug("interruptions are not told: %s", error)
+            return
+        for id_ in sorted({str(one.get("InstanceId", "")) for one in found} - self._marked):
+            self._marked.add(id_)
+            logger.warning("%s/%s is about to be preempted: Amazon has marked it for termination", region, id_)
 
     async def exit_of(self, instance: InstanceId) -> InstanceExit | None:
         """Return what EC2 remembers of an end, for about an hour."""
