@@ -1,5 +1,6 @@
 """A World over the physics of a cloud: every lever there is; a plugin adds its facade."""
 
+import sys
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -67,11 +68,13 @@ class CloudWorld(
 
     def machine_of(self, instance: InstanceId) -> Machine:
         """Return the machine that a backend calls ``instance``."""
-        raise NotImplementedError
+        return next(machine for machine in self.physics.made() if self.instance_id(machine) == instance)
 
     def make_stranger(self) -> Machine:
         """Launch a machine that carries none of our tags."""
-        raise NotImplementedError
+        region, zones = next(iter(self.physics.zones.items()))
+        zone = zones[0] if zones else ""
+        return self.physics.launch(region=region, zone=zone, shape="stranger", name="stranger").machine
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Backend]:
@@ -83,11 +86,72 @@ class CloudWorld(
 
     def scanned(self) -> tuple[ModuleType, ...]:
         """Return the plugin's package, and the room that clouds share."""
-        raise NotImplementedError
+        shared = sys.modules.get("compute_bridge.cloud")
+        return (*super().scanned(), *([shared] if shared else []))
+
+    async def running(self) -> frozenset[InstanceId]:
+        """Return every machine that costs money."""
+        return frozenset(self.instance_id(machine) for machine in self.physics.existing() if machine.costs)
+
+    async def leftovers(self) -> frozenset[str]:
+        """Return what stands that was made for a machine."""
+        return frozenset(f"{one.kind} {one.id}" for one in self.physics.leftovers())
+
+    async def exhaust(self) -> None:
+        """Have no capacity anywhere."""
+        self.physics.exhaust()
+
+    async def replenish(self) -> None:
+        """Have capacity everywhere."""
+        self.physics.replenish()
+
+    async def use_up_quota(self) -> None:
+        """Lower every quota to what is used."""
+        self.physics.use_up_quota()
+
+    async def refuse_credentials(self) -> None:
+        """Refuse every caller."""
+        self.physics.refuse_credentials()
+
+    async def accept_credentials(self) -> None:
+        """Accept callers."""
+        self.physics.accept_credentials()
+
+    async def go_down(self) -> None:
+        """Answer no call."""
+        self.physics.go_down()
+
+    async def come_back(self) -> None:
+        """Answer calls."""
+        self.physics.come_back()
+
+    async def throttle(self) -> None:
+        """Refuse every call as one too many."""
+        self.physics.throttle()
+
+    async def relent(self) -> None:
+        """Take calls."""
+        self.physics.relent()
 
     async def hold_next_create(self) -> Held:
         """Hold the next machine before it runs."""
         return self.physics.hold_next_create()
+
+    async def lose_next_answer(self) -> None:
+        """Cut the connection of the next create once its machine exists."""
+        self.physics.lose_next_answer()
+
+    async def kill(self, instance: InstanceId) -> None:
+        """Crash a machine."""
+        self.physics.kill(self.machine_of(instance).id)
+
+    async def jump_clock(self, ms: int) -> None:
+        """Set the bridge's clock wrong; the vendor's is not."""
+        self.clock.jump_utc(ms)
+
+    async def start_stranger(self) -> InstanceId:
+        """Start somebody else's machine."""
+        return self.instance_id(self.make_stranger())
 
     def close(self) -> None:
         """End the guests; a subclass also closes its server."""
