@@ -21,7 +21,7 @@ from compute_bridge_gcp.config import MAX_RUN_S, GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.ending import exit_in, where_target
 from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
 from compute_bridge_gcp.facts import Operation
-from compute_bridge_gcp.listing import failed_machine, machines_in
+from compute_bridge_gcp.listing import explained, failed_machine, machines_in
 from compute_bridge_gcp.room import room_in
 from compute_bridge_gcp.sdk import Sdk, answer_of
 
@@ -45,6 +45,7 @@ class GcpCloud(Cloud):
         self._config = config
         self._sdk = sdk
         self._pending: dict[Token, tuple[Order, Operation]] = {}
+        self._causes: dict[InstanceId, InstanceExit | None] = {}
         self.calls = Calls(self._translated, at_once=config.calls_at_once)
 
     @property
@@ -171,7 +172,15 @@ class GcpCloud(Cloud):
             elif failure := await self._failed(order, operation):
                 stands_for = failed_machine(self._config, order, failure)
                 machines[stands_for.id] = stands_for
-        return machines
+        return await self._explained(machines)
+
+    async def _explained(self, machines: Machines) -> Machines:
+        """Return the machines, the stopped ones with their causes: asked for once a machine, for few stop."""
+        stopped = {id_ for id_, machine in machines.items() if machine.exit is not None and machine.failure is None}
+        self._causes = {id_: cause for id_, cause in self._causes.items() if id_ in stopped}
+        for id_ in stopped - self._causes.keys():
+            self._causes[id_] = await self.exit_of(id_)
+        return {id_: explained(machine, self._causes.get(id_)) for id_, machine in machines.items()}
 
     async def _failed(self, order: Order, operation: Operation) -> BackendError | None:
         if not operation.is_done:

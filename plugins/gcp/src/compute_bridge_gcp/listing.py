@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from attrs import evolve
+
 from compute_bridge.cloud.machine import Machine, MachineState
 from compute_bridge.cloud.tags import OwnedTags, tags_of
 from compute_bridge.model.errors import RecordError
@@ -54,11 +56,23 @@ def _state(status: str) -> MachineState:
 
 
 def _exit(one: Seen, tags: OwnedTags) -> InstanceExit | None:
-    """Return how a stopped machine ended: nobody but its guest stops one; anything else the operations tell."""
+    """Return when a machine that is stopped, and not deleted, ended; why, only its operations tell."""
     if one.status not in _STOPPED or not one.stopped_ms:
         return None
-    cause = ExitCause.DEADLINE if one.stopped_ms >= tags.ends_at else ExitCause.EXITED
-    return InstanceExit(cause, one.stopped_ms, "the guest powered off")
+    return InstanceExit(_late(ExitCause.EXITED, tags, one.stopped_ms), one.stopped_ms, "it stopped")
+
+
+def _late(cause: ExitCause, tags: OwnedTags, ended_ms: int) -> ExitCause:
+    """Return the cause of a stop: a guest that powers off after the machine's end does so by its timer."""
+    return ExitCause.DEADLINE if cause is ExitCause.EXITED and ended_ms >= tags.ends_at else cause
+
+
+def explained(machine: Machine, recorded: InstanceExit | None) -> Machine:
+    """Return a stopped machine with the cause that its operations tell."""
+    if machine.exit is None or recorded is None:
+        return machine
+    cause = _late(recorded.cause, machine.tags, machine.exit.ended_at)
+    return evolve(machine, exit=evolve(machine.exit, cause=cause, detail=recorded.detail))
 
 
 def failed_machine(config: GcpConfig, order: Order, failure: BackendError) -> Machine:

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from functools import partial
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -18,6 +19,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import compute_v1
 from google.oauth2 import service_account
+from google.protobuf import json_format
 from requests.exceptions import RequestException, Timeout
 
 from compute_bridge_gcp.config import GcpConfig
@@ -73,6 +75,24 @@ def _needs(*permissions: str) -> Callable[[F], F]:
 def _limited(call: Callable[..., Any]) -> Callable[..., Any]:
     # In the place of a timeout the SDK takes what wraps its call; a number would be both limits at once.
     return partial(call, timeout=_LIMITS_S)
+
+
+def message_of(kind: str, document: Mapping[str, Any]) -> Any:
+    """Return a document as the vendor's message ``kind``; what a fake holds a document to.
+
+    :raises ValueError: if it has a field that the message has not, or a value that does not fit.
+    """
+    owner = getattr(compute_v1, kind)
+    try:
+        return json_format.ParseDict(document, owner.pb(owner()))
+    except json_format.ParseError as error:
+        raise ValueError(str(error)) from error
+
+
+def words_of(kind: str, field: str) -> frozenset[str] | None:
+    """Return the words that a field of a message may hold, or None where it may hold any."""
+    words = getattr(getattr(compute_v1, kind, None), field.title().replace("_", ""), None)
+    return frozenset(words.__members__) if isinstance(words, type) and issubclass(words, Enum) else None
 
 
 def answer_of(error: Exception) -> Answer | None:
