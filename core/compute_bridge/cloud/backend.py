@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _OPEN_ENDED = (UnavailableError, ThrottledError, CredentialsError)
 _PROBE_MS = 1000
+_METERED_MS = 1000
 _PROBE_S = 10.0
 _UNDO_S = 90.0
 _ENDING_S = 60.0
@@ -265,7 +266,9 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     async def usage(self, instance: InstanceId) -> UsageMetrics:
         """Return what was allocated for the time since the start, and what the cloud's metrics tell."""
-        machine = (await self.listing.recent()).get(instance) or (await self.listing.fresh()).get(instance)
+        # Shared among leases that are metered together, and never so old that silence since would be missed.
+        recent = await self.listing.recent(within_ms=_METERED_MS)
+        machine = recent.get(instance) or (await self.listing.fresh()).get(instance)
         if machine is None or not machine.started_at:
             raise UnavailableError(f"backend {self.name}: the account tells nothing of {instance}")
         ended = machine.exit.ended_at if machine.exit else 0
