@@ -2,17 +2,25 @@
 
 from compute_bridge.cloud.backend import CloudBackend
 from compute_bridge.ports.backend import BackendContext
+from compute_bridge.ports.doctor import Finding, SupportsDoctor
 from compute_bridge.ports.errors import BootError
 from compute_bridge_gcp.cloud import GcpCloud
 from compute_bridge_gcp.config import GcpConfig
+from compute_bridge_gcp.doctor import Doctor
 from compute_bridge_gcp.sdk import Sdk
 
 
-class GcpBackend(CloudBackend):
+class GcpBackend(CloudBackend, SupportsDoctor):
     """One project, used under one service account."""
 
     def __init__(self, context: BackendContext, config: GcpConfig, sdk: Sdk) -> None:
-        super().__init__(context, config, GcpCloud(context, config, sdk))
+        cloud = GcpCloud(context, config, sdk)
+        super().__init__(context, config, cloud)
+        self._doctor = Doctor(config, sdk, cloud.calls, context.clock, cloud.fetch)
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """Return how the project stands, the identity first."""
+        return await self._doctor.examine()
 
 
 def open_backend(context: BackendContext, config: GcpConfig) -> GcpBackend:

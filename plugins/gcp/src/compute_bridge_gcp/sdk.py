@@ -1,4 +1,4 @@
-"""The one module that touches the vendor's SDK: the calls that we make of it, each with its permissions.
+"""The one module that touches the vendor's SDK: the calls that we make of it; what each needs is in ``policy``.
 
 Every call blocks; none retries by itself; each takes at most 5 s to connect and 30 s to answer. Importing this takes
 seconds, so it is imported in a worker thread, and not before a backend opens.
@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import partial
 from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import google.auth
 from google.api_core.exceptions import GoogleAPICallError, from_http_response
@@ -50,11 +50,6 @@ _RESOURCES = "https://cloudresourcemanager.googleapis.com"
 # The service "Compute Engine" in the billing catalog.
 _SERVICE = "6F81-5844-456A"
 
-PERMISSIONS: Final[dict[str, tuple[str, ...]]] = {}
-"""The permissions that each call of :class:`Sdk` needs in the project."""
-
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 class OtherIdentityError(Exception):
     """The credentials are of somebody else than the table says; nothing was asked under them."""
@@ -62,14 +57,6 @@ class OtherIdentityError(Exception):
 
 class UnreachableError(Exception):
     """A listing lacks a place; nothing of it is used."""
-
-
-def _needs(*permissions: str) -> Callable[[F], F]:
-    def note(call: F) -> F:
-        PERMISSIONS[call.__name__] = permissions
-        return call
-
-    return note
 
 
 def _limited(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,6 +74,12 @@ def message_of(kind: str, document: Mapping[str, Any]) -> Any:
         return json_format.ParseDict(document, owner.pb(owner()))
     except json_format.ParseError as error:
         raise ValueError(str(error)) from error
+
+
+def document_of(kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message as the document that stands for it on the wire."""
+    owner = getattr(compute_v1, kind)
+    return dict(json_format.MessageToDict(owner.pb(owner(fields))))
 
 
 def words_of(kind: str, field: str) -> frozenset[str] | None:
@@ -186,17 +179,6 @@ class Sdk:
 
     # --- instances ------------------------------------------------------------------------------
 
-    @_needs(
-        "compute.instances.create",
-        "compute.instances.setLabels",
-        "compute.instances.setMetadata",
-        "compute.instances.setTags",
-        "compute.disks.create",
-        "compute.disks.setLabels",
-        "compute.images.useReadOnly",
-        "compute.subnetworks.use",
-        "compute.subnetworks.useExternalIp",
-    )
     def insert(self, zone: str, request_id: str, body: Mapping[str, Any]) -> Operation:
         """Make a machine; the same ``request_id`` gets the same operation."""
         # insert() would return an object that polls the public address whatever the endpoint is.
@@ -204,20 +186,17 @@ class Sdk:
         made = self._call(call, zone=zone, request_id=request_id, instance_resource=dict(body))
         return operation_in(compute_v1.Operation.pb(made))
 
-    @_needs("compute.instances.delete")
     def delete(self, zone: str, name: str, request_id: str) -> Operation:
         """End a machine, with its disk and its address, without waiting for the guest."""
         call = self._client(compute_v1.InstancesClient).delete_unary
         done = self._call(call, zone=zone, instance=name, request_id=request_id, no_graceful_shutdown=True)
         return operation_in(compute_v1.Operation.pb(done))
 
-    @_needs("compute.instances.get")
     def instance(self, zone: str, name: str) -> Seen:
         """Return one machine."""
         found = self._call(self._client(compute_v1.InstancesClient).get, zone=zone, instance=name)
         return seen_in(compute_v1.Instance.pb(found))
 
-    @_needs("compute.instances.list")
     def instances(self, where: str) -> list[Seen]:
         """Return the machines of every zone that match a filter."""
         found = []
@@ -228,13 +207,11 @@ class Sdk:
 
     # --- operations -----------------------------------------------------------------------------
 
-    @_needs("compute.zoneOperations.get")
     def operation(self, zone: str, name: str) -> Operation:
         """Return one operation."""
         found = self._call(self._client(compute_v1.ZoneOperationsClient).get, zone=zone, operation=name)
         return operation_in(compute_v1.Operation.pb(found))
 
-    @_needs("compute.zoneOperations.list")
     def operations(self, zone: str, where: str) -> list[Operation]:
         """Return the operations of one zone that match a filter."""
         pages = self._pages(self._client(compute_v1.ZoneOperationsClient).list, zone=zone, filter=where)
@@ -242,19 +219,16 @@ class Sdk:
 
     # --- what there is --------------------------------------------------------------------------
 
-    @_needs("compute.regions.list")
     def regions(self) -> list[RegionSeen]:
         """Return every region, with its quotas."""
         pages = self._pages(self._client(compute_v1.RegionsClient).list)
         return [region_in(one) for page in pages for one in page.items]
 
-    @_needs("compute.zones.list")
     def zones(self) -> list[str]:
         """Return the zones that are up."""
         pages = self._pages(self._client(compute_v1.ZonesClient).list)
         return [one.name for page in pages for one in page.items if one.status == "UP"]
 
-    @_needs("compute.machineTypes.list")
     def shapes(self) -> list[ShapeSeen]:
         """Return the machine types of every zone."""
         found = []
@@ -263,7 +237,6 @@ class Sdk:
             found += [shape_in(one) for scope in page.items.values() for one in scope.machine_types]
         return found
 
-    @_needs()
     def skus(self) -> list[Sku]:
         """Return the price list; it needs no permission, only that the API is enabled in the key's project."""
         url = f"{self._config.billing_endpoint or _BILLING}/v1/services/{_SERVICE}/skus"
@@ -278,7 +251,6 @@ class Sdk:
 
     # --- what doctor looks at -------------------------------------------------------------------
 
-    @_needs("compute.images.get", "compute.images.getFromFamily")
     def image_features(self, project: str, *, family: str = "", image: str = "") -> frozenset[str]:
         """Return the guest OS features of an image."""
         client = self._client(compute_v1.ImagesClient)
@@ -288,26 +260,22 @@ class Sdk:
             found = client.get(request={"project": project, "image": image}, retry=None, timeout=_limited)
         return frozenset(feature.type_ for feature in compute_v1.Image.pb(found).guest_os_features)
 
-    @_needs("compute.subnetworks.get")
     def subnetwork_network(self, region: str, name: str) -> str:
         """Return the network that a subnetwork is part of."""
         client = self._client(compute_v1.SubnetworksClient)
         return str(self._call(client.get, region=region, subnetwork=name).network).rpartition("/")[2]
 
-    @_needs("compute.firewalls.list")
     def rules(self) -> list[Rule]:
         """Return the project's firewall rules that are in force."""
         pages = self._pages(self._client(compute_v1.FirewallsClient).list)
         return [rule_in(one) for page in pages for one in page.items if not one.disabled]
 
-    @_needs()
     def granted(self, permissions: tuple[str, ...]) -> frozenset[str]:
         """Return which of ``permissions`` we have in the project; whoever asks may ask that."""
         url = f"{self._config.resource_endpoint or _RESOURCES}/v1/projects/{self._config.project}:testIamPermissions"
         answer = self._rest("POST", url, json={"permissions": list(permissions)}).json()
         return frozenset(answer.get("permissions", []))
 
-    @_needs("compute.projects.get")
     def vendor_ms(self) -> int:
         """Return what time it is at the vendor, by the header of an answer about the project."""
         base = self._config.compute_endpoint or _COMPUTE

@@ -4,9 +4,13 @@ What the vendor refuses is refused, never ignored: unknown fields and parameters
 tokens of strangers. Ids are decimal strings, 64-bit numbers are strings, enums are words.
 """
 
+import asyncio
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
+
+import anyio
 
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.matter import Code, Refusal
@@ -20,6 +24,7 @@ from compute_bridge_gcp.testing.tokens import bearer_of
 
 Handler = Callable[..., Any]
 
+_HELD_S = 30.0
 _COMMON = frozenset({"$alt", "alt", "prettyPrint"})
 _LISTS = frozenset({"filter", "maxResults", "pageToken", "orderBy", "returnPartialSuccess", "includeAllScopes"})
 
@@ -38,6 +43,24 @@ class Route:
         self.takes = takes | _COMMON
 
 
+class Gate:
+    """An answer that is held: ``reached`` once the call is done, sent on :meth:`release`."""
+
+    def __init__(self) -> None:
+        self.reached = anyio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._released = threading.Event()
+
+    def hold(self) -> None:
+        """Wait in the server's thread."""
+        self._loop.call_soon_threadsafe(self.reached.set)
+        self._released.wait(_HELD_S)
+
+    def release(self) -> None:
+        """Send the answer."""
+        self._released.set()
+
+
 class FakeComputeEngine:
     """One project. ``granted`` is what the service account may do; None for everything."""
 
@@ -47,6 +70,8 @@ class FakeComputeEngine:
         self.account = ACCOUNT
         self.tokens: set[str] = set()
         self.throttled_as = (429, "rateLimitExceeded")
+        self._gates: dict[str, Gate] = {}
+        self._next_refusals: dict[str, tuple[int, str]] = {}
         self.wire = WireServer(self._serve)
         base = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}"
         self.shelf = Shelf(physics, base)
@@ -68,6 +93,16 @@ class FakeComputeEngine:
         """Answer for every zone."""
         self.shelf.down_zones.clear()
         self.physics.come_back()
+
+    def refuse_next(self, op: str, status: int, reason: str) -> None:
+        """Refuse the next call of an operation."""
+        self._next_refusals[op] = (status, reason)
+
+    def hold_next(self, op: str) -> Gate:
+        """Hold the answer of the next call of an operation, which is done already; to be called on the event loop."""
+        gate = Gate()
+        self._gates[op] = gate
+        return gate
 
     def close(self) -> None:
         """End the server."""
@@ -94,13 +129,19 @@ class FakeComputeEngine:
         self.physics.admit(route.op, changes=route.op in ("insert", "delete"), place=place)
         self._require_caller(request)
         self._require_permissions(route)
+        if route.op in self._next_refusals:
+            status, reason = self._next_refusals.pop(route.op)
+            raise BadRequestError("refused by a lever", reason=reason, status=status)
         if unknown := request.params.keys() - route.takes:
             raise BadRequestError(f"unknown parameters {sorted(unknown)}")
         if found.groupdict().get("project", PROJECT) != PROJECT and "images" not in request.path:
             raise BadRequestError("no such project", reason="notFound", status=404)
         if place and all(place not in zones for zones in ZONES.values()):
             raise BadRequestError(f"no zone {place}", reason="notFound", status=404)
-        return route.handler(request, **found.groupdict())
+        answer = route.handler(request, **found.groupdict())
+        if gate := self._gates.pop(route.op, None):
+            gate.hold()
+        return answer
 
     def _require_caller(self, request: Request) -> None:
         header = request.headers.get("authorization", "")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from compute_bridge.testing.physics.engine import Physics
@@ -32,6 +33,7 @@ class Instances:
         self._base = base
         self._down_zones = down_zones
         self._failed: dict[str, str] = {}
+        self._ids = count(_FIRST_ID)
 
     # --- making ---------------------------------------------------------------------------------
 
@@ -65,7 +67,7 @@ class Instances:
             zone=zone,
             shape=shape,
             vcpus=SHAPES[shape]["guestCpus"],
-            id=str(_FIRST_ID + len(self._physics.made())),
+            id=str(next(self._ids)),
             name=body["name"],
             name_scope=zone,
             token=token,

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from compute_bridge.testing.physics.engine import Physics
-from compute_bridge.testing.physics.matter import Machine, State, Why
+from compute_bridge.testing.physics.matter import Machine, Refusal, State, Why
 
 _TARGET = re.compile(r'targetLink eq "(?P<pattern>[^"]+)"')
 _BY_ITSELF = {
@@ -46,6 +46,7 @@ class Operations:
         self._physics = physics
         self._base = base
         self._asked: dict[str, Asked] = {}
+        self._inserts: dict[str, Asked] = {}
 
     def note(
         self, kind: str, zone: str, target: str, user: str, *, machine: str = "", code: str = ""
@@ -54,6 +55,8 @@ class Operations:
         number = len(self._asked) + 1
         asked = Asked(number, kind, zone, target, user, self._physics.now_ms(), machine, code)
         self._asked[f"operation-{number}"] = asked
+        if kind == "insert" and machine:
+            self._inserts[machine] = asked
         return self._told(asked)
 
     def get(self, zone: str, name: str) -> dict[str, Any] | None:
@@ -63,7 +66,7 @@ class Operations:
 
     def insert_of(self, machine: str) -> dict[str, Any]:
         """Return the operation that made a machine."""
-        return self._told(next(one for one in self._asked.values() if (one.kind, one.machine) == ("insert", machine)))
+        return self._told(self._inserts[machine])
 
     def all(self, zone: str, where: str) -> list[dict[str, Any]] | None:
         """Return the operations of a zone that match a filter, or None for a filter that is none."""
@@ -75,7 +78,7 @@ class Operations:
         return [one for one in told if found is None or re.fullmatch(found["pattern"], one["targetLink"])]
 
     def _told(self, asked: Asked) -> dict[str, Any]:
-        machine = self._physics_machine(asked)
+        machine = self._machine(asked)
         code, done_ms = self._outcome(asked, machine)
         operation = self._operation(asked.number, asked.kind, asked.zone, asked.target, asked.user, asked.at_ms)
         if not done_ms:
@@ -86,8 +89,14 @@ class Operations:
             operation |= {"httpErrorStatusCode": _HTTP.get(code, 503), "httpErrorMessage": "SERVICE UNAVAILABLE"}
         return operation
 
-    def _physics_machine(self, asked: Asked) -> Machine | None:
-        return next((one for one in self._physics.made() if one.id == asked.machine), None) if asked.machine else None
+    def _machine(self, asked: Asked) -> Machine | None:
+        if not asked.machine:
+            return None
+        try:
+            return self._physics.get(asked.machine)
+        except Refusal:
+            # It is gone, or too young to be shown; the operation knows it all the same.
+            return next(one for one in self._physics.made() if one.id == asked.machine)
 
     def _outcome(self, asked: Asked, machine: Machine | None) -> tuple[str, int]:
         if machine is None:

@@ -1,6 +1,7 @@
 """A project at a fake Compute Engine, with every lever that the conformance suite knows."""
 
 from contextlib import AbstractAsyncContextManager
+from importlib import import_module
 
 from attrs import evolve
 
@@ -10,11 +11,12 @@ from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Region
 from compute_bridge.model.units import NanosPerHour
-from compute_bridge.ports.backend import Backend, BackendContext
+from compute_bridge.ports.backend import Backend, BackendContext, Order
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.matter import Machine, Then
 from compute_bridge.testing.physics.world import CloudWorld
+from compute_bridge_gcp.body import machine_body, request_id
 from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.hooks import open_project
 from compute_bridge_gcp.testing.fake import FakeComputeEngine
@@ -27,7 +29,8 @@ KEY = SecretRef("env:GCP_KEY")
 class GcpWorld(CloudWorld):
     """One project at a fake. ``key`` is the service account's; ``config`` may be changed before a backend opens."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_guests: bool = True) -> None:
+        self._has_guests = has_guests
         super().__init__()
         self.fake = FakeComputeEngine(self.physics)
         self.key = key_file(ACCOUNT)
@@ -41,7 +44,7 @@ class GcpWorld(CloudWorld):
             remember_ms=0,
             on_guest_shutdown=Then.STOPPED,
             on_crash=Then.STOPPED,
-            guests=Guests(),
+            guests=Guests() if self._has_guests else None,
         )
 
     def open_backend(self, config: GcpConfig | None = None) -> AbstractAsyncContextManager[Backend]:
@@ -52,6 +55,17 @@ class GcpWorld(CloudWorld):
     def configure(self, **changes: object) -> None:
         """Change the table that backends are opened with."""
         self.config = evolve(self.config, **changes)  # type: ignore[arg-type]
+
+    def start(self, order: Order) -> InstanceId:
+        """Start the machine of an order without any backend, as if one had."""
+        region, image = self.config.region_of(order.offer.zone), self.config.images[0]
+        if region is None:
+            raise ValueError(f"the table has no {order.offer.zone}")
+        sdk = import_module("compute_bridge_gcp.sdk")
+        body = machine_body(self.config, region, image, order, now_ms=self.clock.utc_ms())
+        document = sdk.document_of("Instance", body)
+        self.fake.instances.insert(order.offer.zone, request_id(order.token), document, ACCOUNT)
+        return InstanceId(f"{order.offer.zone}/{order.ownership.name}")
 
     def image(self) -> ImageRef:
         """Return the image that boots in every machine."""
