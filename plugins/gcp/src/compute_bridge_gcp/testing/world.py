@@ -3,6 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 
+from anyio import to_thread
 from attrs import evolve
 
 from compute_bridge.model.boot import SecretRef
@@ -19,6 +20,7 @@ from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge_gcp.body import machine_body, request_id
 from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.hooks import open_project
+from compute_bridge_gcp.listing import instance_id
 from compute_bridge_gcp.testing.fake import FakeComputeEngine
 from compute_bridge_gcp.testing.stock import ACCOUNT, IMAGE_PROJECT, PROJECT, SNP_ZONES, SUBNETWORK, TDX_ZONES, ZONES
 from compute_bridge_gcp.testing.tokens import key_file, key_lines
@@ -56,16 +58,20 @@ class GcpWorld(CloudWorld):
         """Change the table that backends are opened with."""
         self.config = evolve(self.config, **changes)  # type: ignore[arg-type]
 
-    def start(self, order: Order) -> InstanceId:
-        """Start the machine of an order without any backend, as if one had."""
+    async def start(self, order: Order, *, request: str = "") -> InstanceId:
+        """Start the machine of an order as a backend would have, under its request id or under another."""
+        return await to_thread.run_sync(self.start_now, order, request)
+
+    def start_now(self, order: Order, request: str = "") -> InstanceId:
+        """Start it in this thread."""
         region, image = self.config.region_of(order.offer.zone), self.config.images[0]
         if region is None:
             raise ValueError(f"the table has no {order.offer.zone}")
         sdk = import_module("compute_bridge_gcp.sdk")
         body = machine_body(self.config, region, image, order, now_ms=self.clock.utc_ms())
         document = sdk.document_of("Instance", body)
-        self.fake.instances.insert(order.offer.zone, request_id(order.token), document, ACCOUNT)
-        return InstanceId(f"{order.offer.zone}/{order.ownership.name}")
+        self.fake.instances.insert(order.offer.zone, request or request_id(order.token), document, ACCOUNT)
+        return instance_id(order.offer.zone, order.ownership.name)
 
     def image(self) -> ImageRef:
         """Return the image that boots in every machine."""
@@ -77,7 +83,7 @@ class GcpWorld(CloudWorld):
 
     def instance_id(self, machine: Machine) -> InstanceId:
         """Return zone and name."""
-        return InstanceId(f"{machine.zone}/{machine.name}")
+        return instance_id(machine.zone, machine.name)
 
     def close(self) -> None:
         """End the server and the guests."""
