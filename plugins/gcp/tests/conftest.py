@@ -19,3 +19,11 @@ def world() -> Generator[GcpWorld]:
     with GcpWorld() as world:
         yield world
     assert world.fake.wire.errors == []
+
+
+@pytest.fixture
+def bare_world() -> Generator[GcpWorld]:
+    """Return a project whose machines have no guests, so that thousands cost nothing."""
+    with GcpWorld(has_guests=False) as world:
+        yield world
+    assert world.fake.wire.errors == []

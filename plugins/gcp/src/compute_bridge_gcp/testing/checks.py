@@ -63,7 +63,7 @@ def _check_words(message: Any) -> None:
     for field, value in message.ListFields():
         words = words_of(kind, field.name.rstrip("_"))
         if words is not None:
-            _must(value in words, f"{kind}.{field.name} {value!r} is not one of {sorted(words)}")
+            _must(not value or value in words, f"{kind}.{field.name} {value!r} is not one of {sorted(words)}")
         elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
             for one in value if hasattr(value, "add") else [value]:
                 _check_words(one)
