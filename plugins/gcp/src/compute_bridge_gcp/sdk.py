@@ -76,6 +76,12 @@ def message_of(kind: str, document: Mapping[str, Any]) -> Any:
         raise ValueError(str(error)) from error
 
 
+def lenient_message_of(kind: str, document: Mapping[str, Any]) -> Any:
+    """Return a document as a message, as the SDK reads an answer: fields that it does not know are passed over."""
+    owner = getattr(compute_v1, kind)
+    return json_format.ParseDict(document, owner.pb(owner()), ignore_unknown_fields=True)
+
+
 def document_of(kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message as the document that stands for it on the wire."""
     owner = getattr(compute_v1, kind)
