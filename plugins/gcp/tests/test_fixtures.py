@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ READERS = {
     "compute#machineType": ("MachineType", shape_in),
     "compute#firewall": ("Firewall", rule_in),
 }
-AGGREGATED = {
+AGGREGATED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "aggregated_instances.json": ("InstanceAggregatedList", "instances", seen_in),
     "aggregated_machineTypes.json": ("MachineTypeAggregatedList", "machine_types", shape_in),
 }
@@ -67,7 +69,9 @@ def test_a_recorded_instance_is_nobodys():
     assert machines_in(seen, is_public=True) == {}
 
 
-def test_a_recorded_conflict_is_told_by_its_code():
-    codes = [operation_in(read("Operation", one)).codes for _, one in documents() if one["kind"] == "compute#operation"]
+def test_a_recorded_delete_is_told_with_its_end():
+    operations = [operation_in(read("Operation", one)) for _, one in documents() if one["kind"] == "compute#operation"]
+    deletes = [one for one in operations if one.kind == "delete" and one.is_done]
 
-    assert ("RESOURCE_ALREADY_EXISTS",) in codes
+    assert deletes
+    assert all(one.target and one.begun_ms <= one.ended_ms for one in deletes)
