@@ -8,7 +8,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 DIST := dist
 PLUGINS := $(patsubst plugins/%/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PROJECTS := . $(addprefix plugins/,$(PLUGINS))
-NAMES := compute-bridge $(addprefix compute-bridge-,$(PLUGINS))
+# What the demo does without: these bring the SDKs of their clouds, some hundred megabytes of them.
+CLOUDS := aws azure gcp
+LOCAL := $(filter-out $(CLOUDS),$(PLUGINS))
+editable = $(addprefix -e plugins/,$(1))
+named = $(addprefix compute-bridge-,$(1))
 PINNED := constraints.txt $(addsuffix /pyproject.toml,$(PROJECTS))
 
 .DEFAULT_GOAL := help
@@ -27,9 +31,10 @@ check: $(VENV)/.dev ## format, lint, types, architecture, spelling
 	$(BIN)/codespell
 
 test: $(VENV)/.dev ## run the tests
-	$(BIN)/coverage run -m pytest
+	$(BIN)/python -m pytest
 
-coverage: $(VENV)/.dev ## show what the last make test did not reach
+coverage: $(VENV)/.dev ## run the tests once more, two thirds slower, and show what they do not reach
+	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
 demo: $(VENV)/.runtime ## one whole lease on this machine: market, two bridges, a requester
@@ -59,12 +64,14 @@ $(VENV)/.runtime: $(PINNED)
 	@echo "setting up $(VENV): what compute-bridge needs to run"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt hatchling
-	@$(PIP) install --no-build-isolation --no-deps $(addprefix -e ,$(PROJECTS))
-	@$(PIP) install -c constraints.txt $(NAMES)
+	@$(PIP) install --no-build-isolation --no-deps -e . $(call editable,$(LOCAL))
+	@$(PIP) install -c constraints.txt compute-bridge $(call named,$(LOCAL))
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "setting up $(VENV): what the tests and checks need"
 	@$(PIP) install -c constraints.txt 'pip>=25.3'
+	@$(PIP) install --no-build-isolation --no-deps $(call editable,$(CLOUDS))
+	@$(PIP) install -c constraints.txt $(call named,$(CLOUDS))
 	@$(PIP) install -c constraints.txt --build-constraint constraints.txt --group dev
 	@touch $@
