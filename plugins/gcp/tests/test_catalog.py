@@ -22,7 +22,7 @@ EVERYWHERE = {zone for zones in ZONES.values() for zone in zones}
 
 @pytest.fixture
 def sdk(bare_world):
-    bare_world.configure(page_size=2, spot=True)
+    bare_world.configure(page_size=2, spot=True, shapes=(*bare_world.config.shapes, "a2-*"))
     return Sdk(bare_world.config, bare_world.key)
 
 
@@ -48,7 +48,7 @@ def by_the_month(sku):
 
 def test_every_page_is_read_and_every_zone_has_its_rows(sdk, bare_world):
     catalog = read(sdk, bare_world.config)
-    shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4"}
+    shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4", "a2-highgpu-1g"}
 
     assert {one.zone for one in catalog.rows} == EVERYWHERE
     assert {one.shape for one in catalog.rows} == shapes
@@ -71,6 +71,20 @@ def test_a_spot_machine_has_prices_of_its_own(sdk, bare_world):
 
     assert found.cost.units.machine == 2 * (21_811_590 // 3) + 8 * (2_923_530 // 3)
     assert found.cost.address == 2_500_000
+
+
+@pytest.mark.parametrize(("spot", "gpu", "part"), [(False, 2_933_908_000, 1), (True, 880_172_000, 3)])
+def test_a_gpu_is_part_of_the_cost_and_the_resources(sdk, bare_world, spot, gpu, part):
+    found = row(read(sdk, bare_world.config), "a2-highgpu-1g", spot=spot)
+
+    assert found.cost.units.machine == 12 * (31_611_000 // part) + 85 * (4_237_000 // part) + gpu
+    assert found.resources.gpus == 1
+
+
+def test_a_gpu_without_a_price_is_not_sold(sdk, bare_world):
+    skus = [sku for sku in sdk.skus() if not sku.description.startswith("Nvidia Tesla A100 GPU")]
+
+    assert row(read(sdk, bare_world.config, skus=skus), "a2-highgpu-1g") is None
 
 
 def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):

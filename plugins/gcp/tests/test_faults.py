@@ -281,3 +281,11 @@ async def test_a_create_that_is_cancelled_on_the_wire_is_waited_for_and_undone(w
     await settle(world, backend)
 
     assert [False] == [one.exists for one in world.physics.made()]
+
+
+async def test_an_end_is_told_even_where_the_vendor_takes_no_filter(world, backend, order):
+    instance = await make(world, backend, order)
+    await end(world, backend, instance.id)
+    world.fake.refuse_next("zoneOperations.list", 400, "invalid")
+
+    assert ExitCause.TERMINATED is (await backend.watch_until_exit(instance.id)).cause

@@ -13,12 +13,12 @@ from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId, Token
 from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import Milliseconds, UtcMs
-from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, InstanceExit, Offer, Order
+from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, ExitCause, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, NoCapacityError, Scope, UnavailableError, UnservableError
 from compute_bridge_gcp.body import machine_body, owned_by, request_id
 from compute_bridge_gcp.catalog import catalog_of
 from compute_bridge_gcp.config import MAX_RUN_S, GcpConfig, GcpImage, GcpRegion
-from compute_bridge_gcp.ending import exit_in, where_target
+from compute_bridge_gcp.ending import exit_in, is_target, where_target
 from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
 from compute_bridge_gcp.facts import Operation
 from compute_bridge_gcp.listing import explained, failed_machine, machines_in
@@ -209,14 +209,27 @@ class GcpCloud(Cloud):
         place = zone_and_name(instance)
         if place is None:
             return None
-        look = partial(self._sdk.operations, place[0], where_target(*place))
         try:
-            operations = await self.calls.read(f"read the end of {instance}", look)
+            operations = await self._operations_on(instance, *place)
         except BackendError as error:
             if self._code(error) in NOT_FOUND | INVALID:
                 return None
             raise
-        return exit_in(operations, self._config.service_account)
+        exit_ = exit_in(operations, self._config.service_account)
+        if exit_ is not None and exit_.cause is ExitCause.PREEMPTED:
+            logger.warning("backend %s: %s was preempted", self._context.name, instance)
+        return exit_
+
+    async def _operations_on(self, instance: InstanceId, zone: str, name: str) -> list[Operation]:
+        doing = f"read the end of {instance}"
+        try:
+            found = await self.calls.read(doing, partial(self._sdk.operations, zone, where_target(zone, name)))
+        except BackendError as error:
+            if self._code(error) not in INVALID:
+                raise
+            # Where the vendor does not take the filter, it is ours to choose.
+            found = await self.calls.read(doing, partial(self._sdk.operations, zone, ""))
+        return [one for one in found if is_target(one, zone, name)]
 
     # --- ending ---------------------------------------------------------------------------------
 
