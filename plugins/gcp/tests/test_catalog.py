@@ -46,6 +46,10 @@ def by_the_month(sku):
     return evolve(sku, unit="mo")
 
 
+def in_euros(sku):
+    return evolve(sku, currency="EUR")
+
+
 def test_every_page_is_read_and_every_zone_has_its_rows(sdk, bare_world):
     catalog = read(sdk, bare_world.config)
     shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4", "a2-highgpu-1g"}
@@ -98,13 +102,20 @@ def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):
 @pytest.mark.parametrize(
     "words", ["E2 Instance Core", "E2 Instance Ram", "Balanced PD", "External IP Charge on a Standard"]
 )
-@pytest.mark.parametrize("price", ["missing", "zero", "another unit"])
+@pytest.mark.parametrize("price", ["missing", "zero", "another unit", "another currency"])
 def test_what_has_no_whole_price_has_no_row(sdk, bare_world, words, price):
     skus = [sku for sku in sdk.skus() if not (sku.description.startswith(words) and price == "missing")]
-    spoil = {"zero": zero, "another unit": by_the_month, "missing": zero}[price]
+    spoil = {"zero": zero, "another unit": by_the_month, "another currency": in_euros, "missing": zero}[price]
     skus = [spoil(sku) if sku.description.startswith(words) else sku for sku in skus]
 
     assert row(read(sdk, bare_world.config, skus=skus), "e2-standard-2") is None
+
+
+def test_prices_are_asked_for_in_the_currency_of_the_table(bare_world):
+    bare_world.configure(currency="EUR")
+    found = row(read(Sdk(bare_world.config, bare_world.key), bare_world.config), "e2-standard-2")
+
+    assert found.cost.currency == "EUR"
 
 
 def test_the_operators_word_for_an_address_wins(sdk, bare_world):

@@ -24,7 +24,7 @@ def catalog_of(
     observed_at: UtcMs,
 ) -> Catalog:
     """Return one row for each shape on sale in each zone that is up, on demand and spot, if all of it has a price."""
-    prices = Prices(skus, disk_type=config.disk_type)
+    prices = Prices(skus, disk_type=config.disk_type, currency=config.currency)
     up = frozenset(zones)
     rows: dict[tuple[str, str, str, bool], CatalogRow] = {}
     for shape in shapes:

@@ -50,13 +50,13 @@ class PriceKey:
 
 
 class Prices:
-    """The prices of some regions. A price of zero is none."""
+    """The prices of some regions. A price of zero is none, and so is one in another currency."""
 
-    def __init__(self, skus: Iterable[Sku], *, disk_type: str) -> None:
+    def __init__(self, skus: Iterable[Sku], *, disk_type: str, currency: str) -> None:
         self._nanos: dict[PriceKey, int] = {}
         for sku in skus:
             found = _what(sku, disk_type)
-            if found is not None and sku.nanos > 0:
+            if found is not None and sku.nanos > 0 and sku.currency == currency:
                 for region in sku.regions:
                     key = PriceKey(region, *found)
                     # Where two prices claim to be one, the dearer: nothing is sold below its cost.
