@@ -15,6 +15,7 @@ from attrs import evolve, field, frozen
 
 from compute_bridge.ports.clock import Clock
 from compute_bridge.testing.held import Held
+from compute_bridge.testing.vendor_clock import VendorClock
 
 _GONE = ("crashed", "deleted", "expired", "preempted")
 
@@ -75,26 +76,6 @@ class Machine:
     def is_gone(self) -> bool:
         """Whether the machine has ended."""
         return self.state in _GONE
-
-
-class VendorClock(Clock):
-    """The vendor's own time: it runs as ``clock`` does, and no jump of that one's wall time reaches it."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._offset_ms = clock.utc_ms() - clock.monotonic_ms()
-
-    def utc_ms(self) -> int:
-        """Return the wall time as it was when this clock was made, and what has passed since."""
-        return self._offset_ms + self._clock.monotonic_ms()
-
-    def monotonic_ms(self) -> int:
-        """Return the other clock's count."""
-        return self._clock.monotonic_ms()
-
-    async def sleep_ms(self, ms: int) -> None:
-        """Wait by the other clock's count."""
-        await self._clock.sleep_ms(ms)
 
 
 class Account:

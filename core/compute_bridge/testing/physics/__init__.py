@@ -1,0 +1,1 @@
+"""The physics of a cloud for wire-level fakes: machines, quotas, silence and guests, whatever the protocol."""

@@ -1,0 +1,85 @@
+"""The life of one machine: nothing in it runs, everything is told from the moment of the question."""
+
+from attrs import define, evolve, field
+
+from compute_bridge.testing.held import Held
+from compute_bridge.testing.physics.matter import Deadline, End, Machine, State, Then, Why
+
+_STANDING = {Then.STOPPED: State.STOPPED, Then.DEALLOCATED: State.DEALLOCATED, Then.FAILED: State.FAILED}
+# What may still become of a machine that stands after an end; the guest of one is off.
+_FURTHER = {
+    Then.STOPPED: (Then.DEALLOCATED, Then.GONE),
+    Then.DEALLOCATED: (Then.GONE,),
+    Then.FAILED: (Then.GONE,),
+    Then.GONE: (),
+}
+
+
+@define(eq=False)
+class Life:
+    """One machine from its create on.
+
+    ``boots_ms`` is when it runs; ``None`` where it never will, or while somebody holds it. ``powers_off_ms`` is the
+    timer of its guest.
+    """
+
+    born: Machine
+    boots_ms: int | None
+    ending_ms: int
+    on_guest_shutdown: Then
+    held: Held | None = None
+    powers_off_ms: int | None = None
+    deadline: Deadline | None = None
+    notice_ms: int = 0
+    preempted_ms: int = 0
+    ends: list[End] = field(factory=list)
+
+    def at(self, now_ms: int) -> Machine:
+        """Return the machine as it is at ``now_ms``, which never goes back."""
+        if self.held is not None and self.held.released.is_set():
+            self.held, self.boots_ms = None, now_ms
+        end = self._end(now_ms)
+        running_ms = self._running_ms(now_ms if end is None else end.at_ms)
+        machine = evolve(
+            self.born,
+            running_ms=running_ms,
+            state=State.RUNNING if running_ms else State.PENDING,
+            notice_ms=self.notice_ms,
+            preempted_ms=self.preempted_ms,
+        )
+        return machine if end is None else self._ended(machine, end, now_ms)
+
+    def _running_ms(self, by_ms: int) -> int:
+        return self.boots_ms if self.boots_ms is not None and self.boots_ms <= by_ms else 0
+
+    def _ended(self, machine: Machine, end: End, now_ms: int) -> Machine:
+        if end.then is not Then.GONE:
+            return evolve(machine, end=end, ended_ms=end.at_ms, state=_STANDING[end.then])
+        over_ms = end.at_ms if end.why is Why.FAILED else end.at_ms + self.ending_ms
+        if now_ms < over_ms:
+            return evolve(machine, end=end, ended_ms=end.at_ms, state=State.ENDING)
+        return evolve(machine, end=end, ended_ms=end.at_ms, gone_ms=over_ms, state=State.GONE)
+
+    def _end(self, now_ms: int) -> End | None:
+        last: End | None = None
+        for end in sorted(self._all_ends(), key=lambda end: end.at_ms):
+            if end.at_ms > now_ms:
+                break
+            if last is None or (end.why is not Why.GUEST and end.then in _FURTHER[last.then]):
+                last = end
+        return last
+
+    def _all_ends(self) -> list[End]:
+        ends = list(self.ends)
+        if self.deadline is not None:
+            ends.append(End(Why.DEADLINE, self.deadline.at_ms, self.deadline.then))
+        if self.powers_off_ms is not None and self.boots_ms is not None:
+            # A timer that was missed is caught up with at the boot.
+            ends.append(End(Why.GUEST, max(self.powers_off_ms, self.boots_ms), self.on_guest_shutdown))
+        return ends
+
+    def set_deadline(self, deadline: Deadline | None, now_ms: int) -> None:
+        """Set or take away the cloud's timer; one that is due already has struck."""
+        if self.deadline is not None and self.deadline.at_ms <= now_ms:
+            self.ends.append(End(Why.DEADLINE, self.deadline.at_ms, self.deadline.then))
+        self.deadline = deadline
