@@ -30,8 +30,7 @@ class Machine:
 
     ``host`` is where it is dialled, empty while nobody knows. ``exit`` is why it ends or has ended, by the cloud's own
     record, where the listing tells. ``failure`` is why a machine that was accepted never ran. ``stays``: what is left
-    of it does not go by itself, and has to be deleted once more. ``stays``: what is left
-    of it does not go by itself, so it has to be deleted once more.
+    of it does not go by itself, and has to be deleted once more.
     """
 
     id: InstanceId
