@@ -8,19 +8,25 @@ from anyio import to_thread
 
 from compute_bridge.cloud.backend import CloudBackend
 from compute_bridge.ports.backend import BackendContext
+from compute_bridge.ports.doctor import Finding, SupportsDoctor
 from compute_bridge_azure.cloud import AzureCloud
 from compute_bridge_azure.config import AzureConfig, Credential
+from compute_bridge_azure.doctor import Doctor
 
 _CLOSING_S = 10.0
 
 
-class AzureBackend(CloudBackend):
+class AzureBackend(CloudBackend, SupportsDoctor):
     """One subscription, and the doctor of it."""
 
     def __init__(self, context: BackendContext, config: AzureConfig, cloud: AzureCloud) -> None:
         super().__init__(context, config, cloud)
         self.cloud = cloud
-        self._config = config
+        self._doctor = Doctor(config, cloud, context.clock)
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """Return how the account stands, the identity first."""
+        return await self._doctor.examine()
 
 
 @asynccontextmanager

@@ -71,7 +71,9 @@ def refuse(config: AzureConfig, backend: BackendName, order: Order) -> None:
     if not order.access.authorized_key.startswith(_KEYS):
         raise UnservableError(f"backend {backend}: Azure takes Ed25519 and RSA keys only; log in with one of those")
     if len(_custom_data(config, order)) > MAX_CUSTOM_DATA:
-        raise UnservableError(f"backend {backend}: what the guest is told is longer than Azure takes; use a shorter key")
+        raise UnservableError(
+            f"backend {backend}: what the guest is told is longer than Azure takes; use a shorter key"
+        )
 
 
 def network_of(config: AzureConfig, order: Order) -> GuestNetwork | None:

@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from anyio import create_task_group
 
 from compute_bridge.cloud.calls import Calls
 from compute_bridge.cloud.machine import Cloud, Machine, Machines
-from compute_bridge.cloud.tags import OwnedTags
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.units import Milliseconds, UtcMs
@@ -22,6 +21,9 @@ from compute_bridge_azure.errors import ABSENT, ALREADY_THERE, MEANINGS, Answer,
 from compute_bridge_azure.quota import Room, read_room
 from compute_bridge_azure.sdk import Arm, server_ms
 from compute_bridge_azure.sizes import Size, read_size
+
+if TYPE_CHECKING:
+    from compute_bridge.cloud.tags import OwnedTags
 
 logger = logging.getLogger(__name__)
 

@@ -1,14 +1,14 @@
 """What the boot file may say of one Azure subscription: who we are there, where we sell, and from which images."""
 
 import re
-from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
 from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.boot import FilePath, SecretRef, about
-from compute_bridge.model.checks import each, few, label, text, whole
+from compute_bridge.model.checks import Check, each, few, label, text, whole
 from compute_bridge.model.resources import NetworkPolicy, Region, Zone
 from compute_bridge.model.units import Nanos, NanosPerHour
 
@@ -26,8 +26,8 @@ class Credential(StrEnum):
 # --- checks -----------------------------------------------------------------------------------
 
 
-def _like(pattern: str, wanted: str) -> Callable[[object, "Attribute[str]", str], None]:
-    def check(_owner: object, attribute: "Attribute[str]", value: str) -> None:
+def _like(pattern: str, wanted: str) -> Check:
+    def check(_owner: Any, attribute: Any, value: Any) -> None:
         if not re.fullmatch(pattern, value):
             raise ValueError(f"{attribute.name} {value!r} is not {wanted}")
 
@@ -192,7 +192,9 @@ class AzureConfig(CloudSettings):
         for location in value:
             missing = [policy for policy in self.networks if location.network(policy) is None]
             if missing:
-                raise ValueError(f"location {location.name} has no network for {missing[0]}: add one, or do not sell it")
+                raise ValueError(
+                    f"location {location.name} has no network for {missing[0]}: add one, or do not sell it"
+                )
 
     @image_table.validator
     def _named_once(self, _attribute: object, value: tuple[AzureImage, ...]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 from azure.core import MatchConditions, PipelineClient
@@ -19,6 +20,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 from azure.identity import ClientSecretCredential, DefaultAzureCredential
 from azure.mgmt.compute import ComputeManagementClient
+from azure.mgmt.core.exceptions import ARMErrorFormat
 from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 from azure.mgmt.network import NetworkManagementClient
 
@@ -79,9 +81,7 @@ class Arm:
 
     def delete_machine(self, name: str) -> None:
         """Ask for the end of a machine and of all that is to die with it; one that is not there is as good."""
-        self._compute.virtual_machines.begin_delete(
-            self._group, name, force_deletion=True, polling=False, **_NO_RETRY
-        )
+        self._compute.virtual_machines.begin_delete(self._group, name, force_deletion=True, polling=False, **_NO_RETRY)
 
     def delete_nic(self, name: str) -> None:
         """Ask for the end of a NIC."""
@@ -130,10 +130,7 @@ class Arm:
     def prices(self, location: str, currency: str) -> list[Json]:
         """Return every retail price of a machine's hour in a location; numbers are ``Decimal``, never float."""
         client = self._retail
-        query = (
-            "serviceName eq 'Virtual Machines' and priceType eq 'Consumption' "
-            f"and armRegionName eq '{location}'"
-        )
+        query = f"serviceName eq 'Virtual Machines' and priceType eq 'Consumption' and armRegionName eq '{location}'"
         params = {"api-version": _PRICES, "currencyCode": f"'{currency}'", "$filter": query}
         request = HttpRequest("GET", f"{self._config.prices}/api/retail/prices", params=params)
         found: list[Json] = []
@@ -148,10 +145,6 @@ class Arm:
         return found
 
     # --- for the doctor -----------------------------------------------------------------------------
-
-    def group(self) -> None:
-        """Look whether the resource group can be listed."""
-        _all(self._compute.virtual_machines.list(self._group, **_READS))
 
     def image(self, location: str, urn: str) -> Json:
         """Return the image that an urn or a resource id means in a location."""
@@ -236,7 +229,7 @@ class _Ears(policies.SansIOHTTPPolicy):  # type: ignore[misc]  # azure is not fo
     def __init__(self, heard: Callable[[dict[str, str]], None]) -> None:
         self._heard = heard
 
-    def on_response(self, request: Any, response: Any) -> None:  # noqa: ARG002 - the SDK's signature
+    def on_response(self, request: Any, response: Any) -> None:
         self._heard({str(name).lower(): str(value) for name, value in response.http_response.headers.items()})
 
 
@@ -246,10 +239,13 @@ class _Pinned:
     def __init__(self, config: AzureConfig, secret: str, verify: str | bool) -> None:
         self._config = config
         self._inner = _credential(config, secret, verify)
+        # Callers that begin together share one request for a token.
+        self._lock = Lock()
 
     def get_token(self, *scopes: str, **options: Any) -> Any:
         """Return a token of the right identity."""
-        token = self._inner.get_token(*scopes, **options)
+        with self._lock:
+            token = self._inner.get_token(*scopes, **options)
         self._check(_claims(token.token))
         return token
 
@@ -322,6 +318,5 @@ def _part(resource: str, kind: str) -> str:
 
 
 def _refusal(response: Any) -> Exception:
-    from azure.mgmt.core.exceptions import ARMErrorFormat  # noqa: PLC0415 - seldom needed
-
-    return HttpResponseError(response=response, error_format=ARMErrorFormat)
+    error: Exception = HttpResponseError(response=response, error_format=ARMErrorFormat)
+    return error

@@ -55,7 +55,9 @@ class ArmFake:
     ``headers``, which every answer carries; ``refuse_next(op, no)``.
     """
 
-    def __init__(self, physics: Physics, rules: Rules, tokens: Tokens, *, subscription: str, group: str, tls: Tls) -> None:
+    def __init__(
+        self, physics: Physics, rules: Rules, tokens: Tokens, *, subscription: str, group: str, tls: Tls
+    ) -> None:
         self.physics = physics
         self.tokens = tokens
         self.subscription = subscription
@@ -171,7 +173,7 @@ class ArmFake:
         )
         for kind, type_, op in kinds:
             listing, ending = self._parts(kind), self._part_end(kind)
-            yield _route("GET", f"{group}/providers/{type_}", f"List{op}s", (f"{type_}/read",), listing)
+            yield _route("GET", f"{group}/providers/{type_}", f"List{op}", (f"{type_}/read",), listing)
             one = f"{group}/providers/{type_}/{{name}}"
             yield _route("DELETE", one, f"Delete{op}", (f"{type_}/delete",), ending)
 
@@ -204,7 +206,7 @@ class ArmFake:
         headers = self._begun(machine.region, machine.id, is_end=False)
         return Response.json(self.machines.view(machine), status=201, headers=headers)
 
-    def _delete(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _delete(self, request: Request, words: Mapping[str, str]) -> Response:
         machine = next((one for one in self.machines.listed() if one.name == words["name"]), None)
         if not self.machines.delete(words["name"]) or machine is None:
             return Response(204)
@@ -218,23 +220,23 @@ class ArmFake:
         path = f"/subscriptions/{self.subscription}/providers/{_COMPUTE}/locations/{location}/operations/{operation}"
         return {"Azure-AsyncOperation": f"{self.url}{path}?api-version=2026-04-01&t=signed"}
 
-    def _operation(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _operation(self, request: Request, words: Mapping[str, str]) -> Response:
         if words["operation"] not in self._operations:
             raise No(404, "OperationNotFound")
         id_, is_end = self._operations[words["operation"]]
         machine = next(one for one in self.physics.made() if one.id == id_)
         return Response.json({"name": words["operation"], **_progress(machine, is_end=is_end)})
 
-    def _get(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _get(self, request: Request, words: Mapping[str, str]) -> Response:
         for machine in self.machines.listed():
             if machine.name == words["name"]:
                 return Response.json(self.machines.view(machine))
         raise No(404, "ResourceNotFound")
 
-    def _list(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _list(self, request: Request, words: Mapping[str, str]) -> Response:
         return self._page(request, self.machines.views())
 
-    def _statuses(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _statuses(self, request: Request, words: Mapping[str, str]) -> Response:
         if request.param("statusOnly") != "true":
             raise invalid("statusOnly", "the fake has the list with statuses alone")
         return self._page(request, [status_view(machine, self.group) for machine in self.machines.listed()])
@@ -259,7 +261,7 @@ class ArmFake:
 
     # --- what there is ----------------------------------------------------------------------------------
 
-    def _skus(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _skus(self, request: Request, words: Mapping[str, str]) -> Response:
         location = _asked_location(request)
         sizes = [size.sku(location) for size in self.rules.sizes if location in size.places]
         disk = {"resourceType": "disks", "name": "StandardSSD_LRS", "locations": [location]}
@@ -270,11 +272,11 @@ class ArmFake:
             raise No(400, "NoRegisteredProviderFound")
         return self._page(request, usages(self.physics.quota(words["location"]), self.rules.sizes))
 
-    def _images(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _images(self, request: Request, words: Mapping[str, str]) -> Response:
         is_there = self._urn(words, "latest") in self.rules.images
         return Response.json([{"name": "24.04.202607010", "location": words["location"]}] if is_there else [])
 
-    def _image(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _image(self, request: Request, words: Mapping[str, str]) -> Response:
         if not {self._urn(words, words["version"]), self._urn(words, "latest")} & set(self.rules.images):
             raise No(404, "ImageNotFound")
         features = [{"name": "SecurityType", "value": "ConfidentialVmSupported"}]
@@ -290,7 +292,7 @@ class ArmFake:
     def _urn(words: Mapping[str, str], version: str) -> str:
         return ":".join((words["publisher"], words["offer"], words["sku"], version))
 
-    def _security_group(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _security_group(self, request: Request, words: Mapping[str, str]) -> Response:
         id_ = request.path
         if id_ not in self.rules.security_groups:
             raise No(404, "ResourceNotFound")
@@ -300,23 +302,25 @@ class ArmFake:
     def _subnet(self, request: Request, words: Mapping[str, str]) -> Response:
         if request.path not in self.rules.subnets:
             raise No(404, "ResourceNotFound")
-        return Response.json({"id": request.path, "name": words["name"], "properties": {"addressPrefix": "10.0.0.0/16"}})
+        return Response.json(
+            {"id": request.path, "name": words["name"], "properties": {"addressPrefix": "10.0.0.0/16"}}
+        )
 
     # --- who asks ---------------------------------------------------------------------------------------
 
-    def _tell(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _tell(self, request: Request, words: Mapping[str, str]) -> Response:
         return Response.json({"subscriptionId": self.subscription, "displayName": "A test", "state": "Enabled"})
 
-    def _permissions(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _permissions(self, request: Request, words: Mapping[str, str]) -> Response:
         return Response.json({"value": [{"actions": list(self.granted), "notActions": []}]})
 
-    def _directory(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _directory(self, request: Request, words: Mapping[str, str]) -> Response:
         return self.tokens.configuration(self.url)
 
-    def _token(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _token(self, request: Request, words: Mapping[str, str]) -> Response:
         return self.tokens.grant(request)
 
-    def _prices(self, request: Request, words: Mapping[str, str]) -> Response:  # noqa: ARG002 - a route's signature
+    def _prices(self, request: Request, words: Mapping[str, str]) -> Response:
         asked = re.fullmatch(
             r"serviceName eq 'Virtual Machines' and priceType eq 'Consumption' and armRegionName eq '(\w+)'",
             request.param("$filter"),
@@ -360,5 +364,3 @@ def _covers(granted: str, action: str) -> bool:
 def _asked_location(request: Request) -> str:
     match = re.search(r"(location|armRegionName) eq '(\w+)'", request.param("$filter"))
     return match[2] if match else ""
-
-

@@ -131,9 +131,7 @@ def _items_of(size: FakeSize, location: str, currency: str) -> list[dict[str, An
     ]
 
 
-def _item(
-    size: FakeSize, location: str, currency: str, product: str, meter: str, price: float
-) -> dict[str, Any]:
+def _item(size: FakeSize, location: str, currency: str, product: str, meter: str, price: float) -> dict[str, Any]:
     return {
         "currencyCode": currency,
         "tierMinimumUnits": 0.0,

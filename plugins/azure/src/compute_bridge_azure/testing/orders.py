@@ -88,7 +88,9 @@ def _check_storage(properties: dict[str, Any], size: FakeSize, rules: Rules) -> 
     if is_confidential:
         _wanted(properties, "securityProfile", "uefiSettings", "vTpmEnabled")
         if not encryption or not size.confidential or not rules.images[urn]:
-            raise No(400, "BadRequest", "a confidential VM needs size, image and disk to be such", target="securityType")
+            raise No(
+                400, "BadRequest", "a confidential VM needs size, image and disk to be such", target="securityType"
+            )
     elif encryption or rules.images[urn]:
         raise No(400, "BadRequest", "only a confidential VM takes these", target="securityEncryptionType")
 

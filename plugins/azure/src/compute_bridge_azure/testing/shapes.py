@@ -44,7 +44,6 @@ def check_document(kind: str, document: object, path: str = "") -> None:
 
 
 def _check(hint: Any, value: object, path: str) -> None:
-    named = [one.__forward_arg__ for one in (hint, *get_args(hint)) if isinstance(one, ForwardRef)]
     if get_origin(hint) is list:
         if not isinstance(value, list):
             raise invalid(path, "a list is wanted")
@@ -53,13 +52,19 @@ def _check(hint: Any, value: object, path: str) -> None:
     elif get_origin(hint) is dict:
         if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
             raise invalid(path, "a map of words is wanted")
-    elif named:
-        _check_named(named[0].rpartition(".")[2], value, path)
+    elif name := _model_of(hint):
+        _check_named(name, value, path)
     elif hint in _PLAIN:
         if not isinstance(value, _PLAIN[hint]) or (hint is not bool and isinstance(value, bool)):
             raise invalid(path, f"{hint.__name__} is wanted")
     else:
         raise NotImplementedError(f"{path} is a {hint}: teach the fake")
+
+
+def _model_of(hint: Any) -> str:
+    """Return the model or the enumeration that an annotation names, empty where it names none."""
+    parts = (one.__forward_arg__ if isinstance(one, ForwardRef) else one for one in (hint, *get_args(hint)))
+    return next((one.rpartition(".")[2] for one in parts if isinstance(one, str)), "")
 
 
 def _check_named(name: str, value: object, path: str) -> None:
@@ -78,7 +83,7 @@ def _properties(kind: str) -> dict[str, _Property]:
     hints = {name: hint for one in reversed(cls.__mro__) for name, hint in vars(one).get("__annotations__", {}).items()}
     return {
         field._rest_name: _property(hints[name], is_read_only=field._visibility == ["read"])  # noqa: SLF001 - told nowhere else
-        for name, field in cls._attr_to_rest_field.items()  # noqa: SLF001 - told nowhere else
+        for name, field in cls._attr_to_rest_field.items()
     }
 
 

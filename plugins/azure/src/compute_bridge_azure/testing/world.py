@@ -3,6 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from attrs import evolve
 
@@ -74,7 +75,9 @@ class AzureWorld(CloudWorld):
 
     def make_rules(self) -> Rules:
         """Return what this account has, and a policy of its own: nothing is made without our tags."""
-        groups = {self._id(location, policy): wall(policy, _SSH_PORT) for location in LOCATIONS for policy in NetworkPolicy}
+        groups = {
+            self._id(location, policy): wall(policy, _SSH_PORT) for location in LOCATIONS for policy in NetworkPolicy
+        }
         return Rules(
             locations=LOCATIONS,
             subnets=tuple(self._subnet(location) for location in LOCATIONS),
@@ -158,7 +161,7 @@ class AzureWorld(CloudWorld):
         there = {machine.id for machine in self.physics.existing()}
         return frozenset(f"{one.kind} {one.id}" for one in self.physics.leftovers() if one.machine not in there)
 
-    def sell(self, *shapes: str, **changes: object) -> None:
+    def sell(self, *shapes: str, **changes: Any) -> None:
         """Change the table before a backend is opened."""
         self.config = evolve(self.config, shapes=shapes or self.config.shapes, **changes)
 
