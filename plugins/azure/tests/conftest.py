@@ -1,16 +1,26 @@
 """What every test of this plugin stands on."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from compute_bridge_azure.testing.world import AzureWorld
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Name the one event loop: asyncssh needs asyncio."""
     return "asyncio"
+
+
+@pytest.fixture
+def readme_table() -> str:
+    """Return the boot file's table as the README shows it."""
+    return re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)[0]
 
 
 @pytest.fixture
