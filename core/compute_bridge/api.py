@@ -1,5 +1,7 @@
 """The door for plugin authors: everything a plugin may import from the host by one name."""
 
+from compute_bridge.model.catalog import Catalog as Catalog
+from compute_bridge.model.catalog import CatalogRow as CatalogRow
 from compute_bridge.ports.backend import Backend as Backend
 from compute_bridge.ports.backend import BackendContext as BackendContext
 from compute_bridge.ports.backend import BackendKind as BackendKind
@@ -14,8 +16,12 @@ from compute_bridge.ports.backend import Order as Order
 from compute_bridge.ports.backend import Ownership as Ownership
 from compute_bridge.ports.backend import SupportsDeadMansSwitch as SupportsDeadMansSwitch
 from compute_bridge.ports.backend import SupportsExtend as SupportsExtend
+from compute_bridge.ports.catalog import SupportsCatalog as SupportsCatalog
 from compute_bridge.ports.command import Command as Command
 from compute_bridge.ports.command import CommandContext as CommandContext
+from compute_bridge.ports.doctor import Finding as Finding
+from compute_bridge.ports.doctor import SupportsDoctor as SupportsDoctor
+from compute_bridge.ports.doctor import Verdict as Verdict
 from compute_bridge.ports.hookspecs import PLUGIN_API as PLUGIN_API
 from compute_bridge.ports.hookspecs import NetworkKind as NetworkKind
 from compute_bridge.ports.hookspecs import OpenContext as OpenContext

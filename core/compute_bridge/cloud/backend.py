@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 _OPEN_ENDED = (UnavailableError, ThrottledError, CredentialsError)
 _PROBE_MS = 1000
+_METERED_MS = 1000
 _PROBE_S = 10.0
 _UNDO_S = 90.0
 _ENDING_S = 60.0
@@ -160,7 +161,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         began_ms = self._context.clock.monotonic_ms()
 
         def up(machines: Machines) -> Machine | None:
-            machine = self._machine(machines, order.token)
+            machine = self._made(machines, order.token)
             if machine is None:
                 self._refuse_absent(order, self._context.clock.monotonic_ms() - began_ms)
                 return None
@@ -184,7 +185,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         return machine.state is MachineState.RUNNING and bool(machine.host)
 
     async def _answers(self, order: Order) -> bool | None:
-        machine = self._machine(await self.listing.recent(), order.token)
+        machine = self._made(await self.listing.recent(), order.token)
         if machine is None or not self._is_up(order, machine):
             return None
         shown = await shown_host_key(machine.host, machine.tags.port, within_s=_PROBE_S)
@@ -230,10 +231,15 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
     # --- the truth ------------------------------------------------------------------------------
 
     @staticmethod
-    def _machine(machines: Machines, token: Token) -> Machine | None:
+    def _made(machines: Machines, token: Token) -> Machine | None:
+        """Return the machine of ``token``, one that is gone where there is no other."""
+        found = [one for one in machines.values() if one.tags.token == token]
+        return min(found, key=lambda one: one.state is MachineState.GONE, default=None)
+
+    def _machine(self, machines: Machines, token: Token) -> Machine | None:
         """Return the machine of ``token`` that costs or holds something, or will."""
-        found = [one for one in machines.values() if one.tags.token == token and one.state is not MachineState.GONE]
-        return found[0] if found else None
+        machine = self._made(machines, token)
+        return None if machine is None or machine.state is MachineState.GONE else machine
 
     async def find(self, token: Token) -> Instance | None:
         """Return the live machine of ``token``."""
@@ -278,7 +284,9 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     async def usage(self, instance: InstanceId) -> UsageMetrics:
         """Return what was allocated for the time since the start, and what the cloud's metrics tell."""
-        machine = (await self.listing.recent()).get(instance) or (await self.listing.fresh()).get(instance)
+        # Shared among leases that are metered together, and never so old that silence since would be missed.
+        recent = await self.listing.recent(within_ms=_METERED_MS)
+        machine = recent.get(instance) or (await self.listing.fresh()).get(instance)
         if machine is None or not machine.started_at:
             raise UnavailableError(f"backend {self.name}: the account tells nothing of {instance}")
         ended = machine.exit.ended_at if machine.exit else 0

@@ -1,5 +1,6 @@
 """One listing of a cloud a tick, whoever waits: what is asked does not grow with the number of leases."""
 
+import copy
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -27,8 +28,8 @@ class Listing(Generic[T]):
         self._ticking = anyio.Lock()
         self._begun = 0
         self._number = 0
-        self._latest: tuple[T] | None = None
-        self._begun_ms = 0
+        self._latest: T | BackendError | None = None
+        self._begun_ms = clock.monotonic_ms() - every_ms
         self._is_silent = False
 
     @property
@@ -37,20 +38,22 @@ class Listing(Generic[T]):
         return self._begun
 
     async def fresh(self) -> T:
-        """Return a listing that began after this call; callers that wait together share one.
+        """Return a listing that began after this call; callers that wait together share one, and its failure.
 
         :raises BackendError: if it could not be read.
         """
-        return await self._after(self._begun)
+        _, latest = await self._after(self._begun)
+        return self._told(latest)
 
-    async def recent(self) -> T:
-        """Return the last listing, or a fresh one where that is more than a tick old.
+    async def recent(self, *, within_ms: int | None = None) -> T:
+        """Return the last listing where it began within a tick, or within ``within_ms``, and else a fresh one.
 
         :raises BackendError: if a fresh one could not be read.
         """
-        if self._latest is not None and self._clock.monotonic_ms() < self._begun_ms + self._every_ms:
-            return self._latest[0]
-        return await self.fresh()
+        age_ms = self._clock.monotonic_ms() - self._begun_ms
+        if self._latest is None or age_ms >= (self._every_ms if within_ms is None else within_ms):
+            return await self.fresh()
+        return self._told(self._latest)
 
     async def until(self, look: Callable[[T], R | None], *, patient: bool = False) -> R:
         """Show ``look`` each listing that begins from now on, one a tick, until it returns something.
@@ -61,33 +64,42 @@ class Listing(Generic[T]):
         """
         seen = self._begun
         while True:
-            try:
-                seen, listing = await self._next(seen)
-            except BackendError as error:
-                if not patient:
-                    raise
-                self._fall_silent(error)
-                continue
-            if (answer := look(listing)) is not None:
+            seen, latest = await self._next(seen)
+            if patient and isinstance(latest, BackendError):
+                self._fall_silent(latest)
+            elif (answer := look(self._told(latest))) is not None:
                 return answer
 
-    async def _next(self, seen: int) -> tuple[int, T]:
+    async def _next(self, seen: int) -> tuple[int, T | BackendError]:
         async with self._ticking:
             if self._number <= seen:
                 # Whoever holds the tick sleeps for all; a waiter that is cancelled leaves the rest of it to the next.
                 await self._clock.sleep_ms(self._begun_ms + self._every_ms - self._clock.monotonic_ms())
-            listing = await self._after(seen)
-            return self._number, listing
+            return await self._after(seen)
 
-    async def _after(self, seen: int) -> T:
+    async def _after(self, seen: int) -> tuple[int, T | BackendError]:
         async with self._reading:
             if self._latest is None or self._number <= seen:
                 self._begun += 1
-                number, self._begun_ms = self._begun, self._clock.monotonic_ms()
-                latest = await self._read()
-                self._number, self._latest = number, (latest,)
-                self._speak_again()
-            return self._latest[0]
+                number, begun_ms = self._begun, self._clock.monotonic_ms()
+                self._latest = await self._outcome()
+                self._number, self._begun_ms = number, begun_ms
+            return self._number, self._latest
+
+    async def _outcome(self) -> T | BackendError:
+        try:
+            latest = await self._read()
+        except BackendError as error:
+            return error
+        self._speak_again()
+        return latest
+
+    @staticmethod
+    def _told(latest: T | BackendError) -> T:
+        if isinstance(latest, BackendError):
+            # Many may wait for one listing, and an error that several tasks raise gathers the tracebacks of all.
+            raise copy.copy(latest) from latest.__cause__
+        return latest
 
     def _fall_silent(self, error: BackendError) -> None:
         if not self._is_silent:

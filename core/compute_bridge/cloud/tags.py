@@ -5,8 +5,9 @@ import binascii
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from compute_bridge.model.checks import octets, text, whole
 from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import InstanceId, OfferId, Token
 from compute_bridge.model.resources import Resources
@@ -54,13 +55,13 @@ def tags_of(order: Order, *, owner: str, port: int) -> dict[str, str]:
 class OwnedTags:
     """The tags of one machine, read back."""
 
-    token: Token
+    token: Token = field(validator=octets(32))
     ownership: Ownership
-    offer: OfferId
-    user: str
-    host_key: str
-    port: int
-    ends_at: UtcMs
+    offer: OfferId = field(validator=text(1, 128))
+    user: str = field(validator=text(1, 32))
+    host_key: str = field(validator=text(16, 4096))
+    port: int = field(validator=whole(1, 65535))
+    ends_at: UtcMs = field(validator=whole(1))
     size: Resources
 
     @classmethod
@@ -76,9 +77,9 @@ class OwnedTags:
                 OfferId(tags[OFFER]),
                 tags[USER],
                 tags[HOST_KEY],
-                int(tags[PORT]),
-                UtcMs(int(tags[ENDS_AT])),
-                Resources(*map(int, tags[SIZE].split("-"))),
+                _number(tags[PORT]),
+                UtcMs(_number(tags[ENDS_AT])),
+                _size(tags[SIZE]),
             )
         except (KeyError, ValueError, TypeError, binascii.Error) as error:
             raise RecordError(f"machine {name!r}: its tags are not ours: {error}") from error
@@ -102,6 +103,18 @@ class OwnedTags:
 
 def _word(value: bytes) -> str:
     return base64.b32encode(value).decode().rstrip("=").lower()
+
+
+def _size(words: str) -> Resources:
+    cpu_millis, mem_mib, disk_gib, gpus = map(_number, words.split("-"))
+    return Resources(cpu_millis, mem_mib, disk_gib, gpus)
+
+
+def _number(word: str) -> int:
+    value = int(word)
+    if str(value) != word:
+        raise ValueError(f"{word!r} is not a number as we write it")
+    return value
 
 
 def _octets(word: str) -> bytes:

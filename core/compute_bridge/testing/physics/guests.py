@@ -62,6 +62,9 @@ class Guests:
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="guests-", ignore_cleanup_errors=True)
         self._program = shutil.which("sshd") or "/usr/sbin/sshd"
+        if os.geteuid() == 0:
+            # Where its privileged half lives; no service has made it on a machine without an init.
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._lock = threading.Lock()
         self._guests: dict[str, _Guest] = {}
         self._coming: list[_Guest] = []

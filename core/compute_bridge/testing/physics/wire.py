@@ -17,6 +17,7 @@ from compute_bridge.testing.physics.tls import Tls
 
 _POLL_S = 0.02
 _HANDSHAKE_S = 10.0
+_CLOSE_S = 5.0
 
 
 @frozen
@@ -45,7 +46,7 @@ class Request:
 
 @frozen
 class Response:
-    """One response; the length is added."""
+    """One response; the length is added, and the date unless it is given."""
 
     status: int = 200
     body: bytes = b""
@@ -106,8 +107,6 @@ class WireServer:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-    block_on_close = True
     request_queue_size = 256
 
     def __init__(
@@ -122,6 +121,7 @@ class _Server(ThreadingHTTPServer):
         self.tls = tls
         self._lock = Lock()
         self._open: set[socket.socket] = set()
+        self._serving: list[Thread] = []
         super().__init__(address, _Exchange)
 
     def server_bind(self) -> None:
@@ -129,6 +129,13 @@ class _Server(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "localhost", self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection in a thread that ends with the process, should nobody close the server."""
+        self._serving = [thread for thread in self._serving if thread.is_alive()]
+        thread = Thread(target=self.process_request_thread, args=(request, client_address), name="wire", daemon=True)
+        self._serving.append(thread)
+        thread.start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve one connection, in a thread of its own; the handshake is done here, so that it holds up nobody."""
@@ -151,10 +158,13 @@ class _Server(ThreadingHTTPServer):
                 self._open.discard(connection)
 
     def cut_all(self) -> None:
+        """Cut every connection and wait for its thread."""
         with self._lock:
             for connection in self._open:
                 with suppress(OSError):
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for thread in self._serving:
+            thread.join(_CLOSE_S)
 
 
 class _Exchange(BaseHTTPRequestHandler):
@@ -173,10 +183,8 @@ class _Exchange(BaseHTTPRequestHandler):
         except Exception as error:  # noqa: BLE001 - a bug of the fake, kept for the test to look at
             self.server.errors.append(error)
             response = Response(500)
-        # A handler that tells the time tells the vendor's; two times would be joined.
-        has_date = any(name.lower() == "date" for name in response.headers)
-        (self.send_response_only if has_date else self.send_response)(response.status)
-        for name, value in response.headers.items():
+        self.send_response_only(response.status)
+        for name, value in {"Date": self.date_time_string(), **response.headers}.items():
             self.send_header(name, value)
         if response.status != 204:
             self.send_header("Content-Length", str(len(response.body)))

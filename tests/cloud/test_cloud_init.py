@@ -1,0 +1,97 @@
+"""The document that a guest boots by."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from compute_bridge.cloud.cloud_init import cloud_config
+from compute_bridge.model.units import UtcMs
+from compute_bridge.testing.physics.guest_document import GuestDocument
+
+SCHEMA = Path("/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json")
+EC2_LIMIT = 16_384
+
+
+@pytest.fixture
+def text(order):
+    return cloud_config(order, port=2222, grace_ms=60_000)
+
+
+def body(text):
+    head, _, rest = text.partition("\n")
+    assert head == "#cloud-config"
+    return json.loads(rest)
+
+
+def files(text):
+    return {file["path"]: file["content"] for file in body(text)["write_files"]}
+
+
+def test_the_same_order_gives_the_same_bytes(order, text):
+    assert cloud_config(order, port=2222, grace_ms=60_000) == text
+
+
+def test_it_is_small_and_plain(text):
+    assert len(text.encode()) < EC2_LIMIT
+    assert text.isascii()
+
+
+def test_the_host_key_is_the_orders_and_no_other_is_made(order, text):
+    keys = body(text)["ssh_keys"]
+
+    assert keys == {"ed25519_private": order.access.host_key_private, "ed25519_public": order.access.host_key}
+    assert body(text)["ssh_deletekeys"] is True
+
+
+def test_only_the_orders_key_logs_in(order, text):
+    users = body(text)["users"]
+
+    assert [(user["name"], user["ssh_authorized_keys"]) for user in users] == [
+        (order.access.user, [order.access.authorized_key])
+    ]
+    assert body(text)["ssh_pwauth"] is False
+    assert body(text)["disable_root"] is True
+
+
+def test_a_root_user_may_log_in(order):
+    access = evolve(order.access, user="root")
+    document = body(cloud_config(evolve(order, access=access), port=22, grace_ms=0))
+
+    assert document["disable_root"] is False
+    assert "sudo" not in document["users"][0]
+
+
+@pytest.mark.parametrize(("ends_at", "moment"), [(1_000_000_000, 1_000_060), (1_000_000_001, 1_000_061)])
+def test_the_timer_is_absolute_and_never_early(order, ends_at, moment):
+    text = cloud_config(evolve(order, ends_at=UtcMs(ends_at)), port=22, grace_ms=60_000)
+    timer = files(text)["/etc/systemd/system/compute-bridge-end.timer"]
+    told = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+    assert f"\nOnCalendar={told}\n" in timer
+    assert "\nPersistent=true\n" in timer
+
+
+def test_the_timer_is_started_and_powers_off(text):
+    assert ["systemctl", "enable", "--now", "compute-bridge-end.timer"] in body(text)["runcmd"]
+    assert "poweroff" in files(text)["/etc/systemd/system/compute-bridge-end.service"]
+
+
+def test_a_guest_reads_what_was_meant(order, text):
+    guest = GuestDocument.read(text.encode())
+
+    assert guest == GuestDocument(
+        host_key_private=order.access.host_key_private,
+        users={order.access.user: (order.access.authorized_key,)},
+        port=2222,
+        powers_off_ms=order.ends_at + 60_000,
+    )
+
+
+def test_it_is_valid_by_cloud_inits_own_schema(text):
+    jsonschema = pytest.importorskip("jsonschema")
+    if not SCHEMA.exists():
+        pytest.skip("no cloud-init installed: its package has the schema")
+    jsonschema.Draft4Validator(json.loads(SCHEMA.read_text())).validate(body(text))

@@ -1,0 +1,49 @@
+"""The page for authors of clouds says what the code says: what a cloud promises, and the levers of the physics."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from compute_bridge.cloud.machine import Cloud
+from compute_bridge.testing.physics.engine import Physics
+from compute_bridge.testing.physics.matter import Code
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "plugin-author" / "cloud-of-your-own.md").read_text()
+LEVERS = [
+    "exhaust", "replenish", "use_up_quota", "restore_quota", "go_down", "come_back", "refuse_credentials",
+    "accept_credentials", "throttle", "relent", "lose_next_answer", "fail_next_launch", "hold_next_create", "kill",
+    "preempt", "shut_down",
+]  # fmt: skip
+FACADE = [
+    "admit", "launch", "listed", "get", "named", "end", "set_deadline", "retag", "amend", "add", "resources", "remove",
+    "quota", "leftovers", "count",
+]  # fmt: skip
+
+
+def plain(documented: object) -> str:
+    text = inspect.getdoc(documented) or ""
+    return " ".join(re.sub(r":\w+:`[~\w.]*?(\w+)`", r"`\1`", text.split("\n\n")[0]).replace("``", "`").split())
+
+
+def rows(section: str) -> dict[str, str]:
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M))
+
+
+@pytest.mark.parametrize(
+    ("section", "of", "names"),
+    [
+        ("What a cloud promises", Cloud, [name for name in vars(Cloud) if not name.startswith("_")]),
+        ("What a facade asks", Physics, FACADE),
+        ("The levers", Physics, LEVERS),
+    ],
+)
+def test_a_table_says_what_the_docstrings_say(section, of, names):
+    assert rows(section) == {name: plain(inspect.getattr_static(of, name)) for name in names}
+
+
+def test_every_refusal_is_listed():
+    assert set(re.findall(r"`([A-Z_]+)`", PAGE)) >= {code.name for code in Code}

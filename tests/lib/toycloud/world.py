@@ -1,0 +1,61 @@
+"""The World of the toy cloud."""
+
+from contextlib import AbstractAsyncContextManager
+from secrets import token_hex
+
+from compute_bridge.model.boot import SecretRef
+from compute_bridge.model.ids import BackendName
+from compute_bridge.model.manifest import ImageRef
+from compute_bridge.ports.backend import Backend, BackendContext
+from compute_bridge.testing.physics.engine import Physics
+from compute_bridge.testing.physics.guests import Guests
+from compute_bridge.testing.physics.toy import ZONES, ToyFacade
+from compute_bridge.testing.physics.wire import WireServer
+from compute_bridge.testing.physics.world import CloudWorld
+from toycloud.cloud import ToySettings, open_toy
+
+
+class ToyWorld(CloudWorld):
+    """An account at the toy cloud, whose listings may miss a new machine for ``propagation_ms``."""
+
+    def __init__(self, *, propagation_ms: int = 0) -> None:
+        self.propagation_ms = propagation_ms
+        super().__init__()
+        self._api_key = token_hex(16)
+        self._server = WireServer(ToyFacade(self.physics, self._api_key).answer)
+
+    def make_physics(self) -> Physics:
+        """Return an account whose machines have real SSH servers."""
+        return Physics(self.clock, zones=ZONES, propagation_ms=self.propagation_ms, guests=Guests())
+
+    def settings(self) -> ToySettings:
+        """Return the backend's table."""
+        reference = SecretRef("env:TOY_KEY")
+        return ToySettings(
+            owner="kit",
+            shapes=("toy-*",),
+            spot=True,
+            ssh_port=2222,
+            port=self._server.port,
+            api_key=reference,
+            window_ms=2 * self.propagation_ms,
+        )
+
+    def open_backend(self) -> AbstractAsyncContextManager[Backend]:
+        """Open another backend on this account."""
+        context = BackendContext(BackendName("toy"), self.clock, lambda _: self._api_key.encode())
+        return open_toy(context, self.settings())
+
+    def image(self) -> ImageRef:
+        """Return the one image."""
+        return ImageRef("vm:plain")
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the API key."""
+        return (self._api_key,)
+
+    def close(self) -> None:
+        """End the server and the guests."""
+        self._server.close()
+        super().close()
+        assert not self._server.errors, self._server.errors
