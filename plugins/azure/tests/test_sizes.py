@@ -81,8 +81,13 @@ def test_generation_1_is_not_sold():
 
 
 def test_a_confidential_kind_that_nobody_knows_is_not_sold():
-    # Its name would make it a plain machine; as one it might not start.
-    assert read_size(FakeSize("Standard_DC4as_v5", "f", 4, "16", 1.0, confidential="CCA").sku("x"), "x") is None
+    assert sized("Standard_DC4ns_v9") is None
+
+
+def test_a_size_whose_name_says_otherwise_is_not_sold():
+    # An order is made by the name alone.
+    assert read_size(FakeSize("Standard_DC4as_v5", "f", 4, "16", 1.0, confidential="TDX").sku("x"), "x") is None
+    assert read_size(FakeSize("Standard_DC4as_v5", "f", 4, "16", 1.0).sku("x"), "x") is None
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ class Account:
             tags,
             host=host,
             started_at=read_time(properties.get("timeCreated")),
-            exit=self._exit(view, tags, now_ms),
+            # Whoever deletes it, the list of it does not tell why.
+            exit=None if _is_leaving(one) else self._exit(view, tags, now_ms),
             failure=failure,
         )
 

@@ -177,12 +177,12 @@ class AzureConfig(CloudSettings):
         default=FilePath(""), metadata=about("a PEM file of whom to trust in place of the public authorities")
     )
 
-    @credential.validator
-    def _proves_somebody(self, _attribute: object, value: Credential) -> None:
-        has_any, has_both = bool(self.client_secret or self.client), bool(self.client_secret and self.client)
-        if value is Credential.CLIENT_SECRET and not has_both:
+    @client.validator
+    def _proves_somebody(self, _attribute: object, value: str) -> None:
+        has_any, has_both = bool(self.client_secret or value), bool(self.client_secret and value)
+        if self.credential is Credential.CLIENT_SECRET and not has_both:
             raise ValueError('client-secret needs client and client_secret; or say credential = "default-chain"')
-        if value is Credential.DEFAULT_CHAIN and has_any:
+        if self.credential is Credential.DEFAULT_CHAIN and has_any:
             raise ValueError("default-chain takes neither client nor client_secret: leave them out")
 
     @locations.validator

@@ -15,6 +15,7 @@ from compute_bridge.model.resources import Posture, Resources
 
 _SIZE = re.compile(r"Standard_(?P<family>[A-Z]+)\d+(-\d+)?(?P<features>[a-z]*)(_[A-Za-z0-9]+)*?(_v(?P<version>\d+))?")
 _TDX_VERSIONS = ("5", "6")
+_POSTURES = {"": Posture.NONE, "TDX": Posture.AZURE_PARAVISOR, "SNP": Posture.SEV_SNP}
 
 
 def is_arm(size: str) -> bool:
@@ -69,11 +70,15 @@ def read_size(sku: Mapping[str, Any], location: str) -> Size | None:
         return None
     told = {one.get("name"): str(one.get("value")) for one in sku.get("capabilities") or ()}
     name = str(sku.get("name"))
-    is_confidential_as_told = {"TDX": Posture.AZURE_PARAVISOR, "SNP": Posture.SEV_SNP}
-    posture = is_confidential_as_told.get(told.get("ConfidentialComputingType", ""), Posture.NONE)
+    posture = _POSTURES.get(told.get("ConfidentialComputingType", ""))
     arm = told.get("CpuArchitectureType", "x64").lower() == "arm64"
     # The name has to agree: an order is made by the name alone, with no look at the catalog of sizes.
-    if posture is not posture_of(name) or arm is not is_arm(name) or "V2" not in told.get("HyperVGenerations", ""):
+    if (
+        posture is None
+        or posture is not posture_of(name)
+        or arm is not is_arm(name)
+        or "V2" not in told.get("HyperVGenerations", "")
+    ):
         return None
     try:
         return Size(
