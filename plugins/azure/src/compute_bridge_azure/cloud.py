@@ -103,6 +103,11 @@ class AzureCloud(Cloud):
         self._now_ms = server_ms(headers) or self._now_ms
 
     @property
+    def is_heard(self) -> bool:
+        """Whether Azure has told its time."""
+        return bool(self._now_ms)
+
+    @property
     def now_ms(self) -> UtcMs:
         """The time by Azure's clock, as of the last answer, or by ours before there was any."""
         return self._now_ms or UtcMs(self._context.clock.utc_ms())
@@ -181,6 +186,7 @@ class AzureCloud(Cloud):
                     raise
 
         await self._change(f"create {name}", put)
+        self._ended.pop(InstanceId(name), None)
 
     async def delete(self, machine: Machine) -> None:
         """Delete the machine, or what of it has stayed."""

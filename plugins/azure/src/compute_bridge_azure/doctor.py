@@ -74,6 +74,8 @@ class Doctor:
         return [_ok("subscription", seen)]
 
     def _skew(self) -> Findings:
+        if not self._cloud.is_heard:
+            return [_unknown("clock", "Azure told no time")]
         skew = self._clock.utc_ms() - self._cloud.now_ms
         seen = f"{skew} ms ahead of Azure's, which tells whole seconds"
         if abs(skew) > _MAX_SKEW_MS:

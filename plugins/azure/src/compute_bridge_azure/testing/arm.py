@@ -163,7 +163,14 @@ class ArmFake:
         everywhere = f"{subscription}/providers/{kind}"
         yield _route("GET", everywhere, "ListStatuses", (f"{kind}/read",), self._statuses, ("statusOnly",))
         operations = f"{subscription}/providers/{_COMPUTE}/locations/{{location}}/operations/{{operation}}"
-        yield _route("GET", operations, "GetOperation", (f"{_COMPUTE}/locations/operations/read",), self._operation)
+        yield _route(
+            "GET",
+            operations,
+            "GetOperation",
+            (f"{_COMPUTE}/locations/operations/read",),
+            self._operation,
+            ("t", "monitor"),
+        )
 
     def _part_routes(self, group: str) -> Iterator[_Route]:
         kinds = (
