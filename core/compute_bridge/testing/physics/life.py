@@ -34,6 +34,11 @@ class Life:
     preempted_ms: int = 0
     ends: list[End] = field(factory=list)
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether nothing is known that ends it: a cheap look, where there are many."""
+        return not self.ends and self.deadline is None and self.powers_off_ms is None
+
     def at(self, now_ms: int) -> Machine:
         """Return the machine as it is at ``now_ms``, which never goes back."""
         if self.held is not None and self.held.released.is_set():

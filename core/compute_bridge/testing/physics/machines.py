@@ -270,7 +270,9 @@ class Machines(Weather):
     def quota(self, region: str = "") -> Quota:
         """Return the vCPUs of a region, or of the account; each region has the same limit."""
         with self.lock:
-            used = sum(one.vcpus for one in self.existing() if region in ("", one.region))
+            now = self.now_ms()
+            there = (life for life in self._live.values() if life.is_endless or life.at(now).exists)
+            used = sum(life.born.vcpus for life in there if region in ("", life.born.region))
             cap = self.vcpu_quota if self._caps is None else self._caps.get(region, 0)
             return Quota(cap, used)
 

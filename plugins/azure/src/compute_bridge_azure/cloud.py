@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import create_task_group
+from anyio import create_task_group, to_thread
 
 from compute_bridge.cloud.calls import Calls
 from compute_bridge.cloud.machine import Cloud, Machine, Machines
@@ -219,8 +219,9 @@ class AzureCloud(Cloud):
         machines, statuses = await self._together(self.arm.machines, self.arm.statuses)
         read = Listings(nics, addresses, disks, machines, statuses, self.now_ms)
         account = Account(self._context.name, self._config.owner, self._known)
-        found = account.machines(read)
-        self._loose = account.loose(read)
+        # A thousand machines take a while to read.
+        seen = await to_thread.run_sync(account.machines, read)
+        found, self._loose = seen.machines, seen.loose
         self._vanished |= {id_: tags for id_, tags in self._known.items() if id_ not in found}
         _forget_oldest(self._vanished)
         self._known = {id_: machine.tags for id_, machine in found.items()}
