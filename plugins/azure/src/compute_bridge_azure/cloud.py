@@ -140,9 +140,10 @@ class AzureCloud(Cloud):
         rooms = await self._in_each_location(self._room)
 
         def has_room(row: CatalogRow) -> bool:
-            size = self._sizes.get(row.region, {}).get(row.shape)
-            room = rooms.get(row.region)
-            return size is not None and room is not None and room.holds(size.family, size.vcpus, spot=row.spot)
+            size, room = self._sizes.get(row.region, {}).get(row.shape), rooms.get(row.region)
+            if size is None or room is None or not catalog.is_on_sale(self._config, row):
+                return False
+            return room.holds(size.family, size.vcpus, spot=row.spot)
 
         return has_room
 
