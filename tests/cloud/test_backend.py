@@ -10,6 +10,7 @@ from toycloud.world import ToyWorld
 
 from compute_bridge.cloud.backend import CloudBackend
 from compute_bridge.model.ids import BackendName
+from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import BackendContext, ExitCause
 from compute_bridge.ports.errors import (
     NoCapacityError,
@@ -150,7 +151,9 @@ async def test_a_machine_of_which_nobody_knows_when_it_ended_has_no_usage_until_
     class Forgetful(ToyCloud):
         async def machines(self):
             machines = await super().machines()
-            return {id_: evolve(one, exit=one.exit and evolve(one.exit, ended_at=0)) for id_, one in machines.items()}
+            return {
+                id_: evolve(one, exit=one.exit and evolve(one.exit, ended_at=UtcMs(0))) for id_, one in machines.items()
+            }
 
     async with opened(world, Forgetful) as backend:
         instance = await backend.provision(await an_order(world, backend))
