@@ -7,16 +7,21 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
 
 from compute_bridge.adapters.catalog_file import FileCatalogStore
 from compute_bridge.boot import _prepare as prepare
 from compute_bridge.cli.metrics import exposition
 from compute_bridge.host.bridge import Bridge
+from compute_bridge.host.costs import CostBook, CostLimits
+from compute_bridge.host.fleet import Fleet
+from compute_bridge.host.ledger import Ledger
 from compute_bridge.host.status import status
 from compute_bridge.model.boot import CatalogSettings
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import BackendName
+from compute_bridge.model.rates import UnitNanos
+from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour
 from compute_bridge.ports.catalog import SupportsCatalog
 from compute_bridge.ports.clock import poll
@@ -49,7 +54,11 @@ def stocked(backend, book):
             return tuple(offer.capability for offer in ours if self._sells(offer))
 
         async def offers(self):
-            return tuple(offer for offer in await super().offers() if self._sells(offer))
+            found = [offer for offer in await super().offers() if self._sells(offer)]
+            return tuple(evolve(offer, cost=self._cost(offer)) for offer in found)
+
+        def _cost(self, offer):
+            return next(row.cost for row in self.used.rows if (row.zone, row.shape) == (offer.zone, offer.shape))
 
         async def fetch_catalog(self):
             if book.is_away:
@@ -65,18 +74,24 @@ def stocked(backend, book):
 def catalog_of(offers, book):
     best = {(one.region, one.zone, one.shape): one for one in offers if one.shape not in book.unpriced}
     rows = [
-        CatalogRow(one.region, one.zone, one.shape, one.resources, one.cost, one.posture)
+        CatalogRow(one.region, one.zone, one.shape, one.resources, times(one.cost, book.factor), one.posture)
         for _, one in sorted(best.items())
     ]
     return Catalog(BackendName(offers[0].backend), KIND, offers[0].cost.observed_at, tuple(rows))
 
 
+def times(cost, factor):
+    nanos = {name: factor * value for name, value in asdict(cost.units).items()}
+    return evolve(cost, units=UnitNanos(**nanos))
+
+
 @define
 class Book:
-    """What the price list says: which shapes have no price, and whether it answers."""
+    """What the price list says: which shapes have no price, how dear all are, and whether it answers."""
 
     is_away: bool = False
     unpriced: set[str] = field(factory=set)
+    factor: int = 1
 
 
 @define
@@ -195,6 +210,23 @@ async def test_a_new_catalog_is_offered_and_on_the_card_at_once(coalition):
         card = bridge.publisher.card.value
 
     assert card.capabilities == bridge.parts.fleet.capabilities()
+
+
+async def test_a_price_that_jumps_in_a_new_catalog_waits_where_costs_are_judged(coalition):
+    clock = coalition.bridge_clock
+    async with AsyncExitStack() as stack:
+        [backend] = await coalition.open_backends(stack)
+        costs = CostBook(clock, CostLimits(settle_ms=2000), Ledger())
+        fleet = Fleet([backend], clock, currency="EUR", costs=costs)
+        told = []
+        for factor, pause_ms in ((1, 0), (10, 0), (10, 2000)):
+            coalition.book.factor = factor
+            backend.use_catalog(await backend.fetch_catalog())
+            await clock.sleep_ms(pause_ms)
+            await fleet.refresh()
+            told.append((bool(fleet.offers()), {one.reason for one in costs.quarantined}))
+
+    assert [(True, set()), (False, {Reason.COST_JUMP}), (True, set())] == told
 
 
 async def test_status_and_metrics_say_how_old_the_catalog_is(coalition):

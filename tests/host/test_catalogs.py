@@ -382,6 +382,18 @@ async def test_a_catalog_that_the_backend_does_not_take_is_not_kept(catalogs, cl
     assert "backend-fault" == state(catalogs)["reason"]
 
 
+async def test_a_stored_catalog_that_the_backend_does_not_take_is_fetched_anew(catalogs, cloud, store):
+    store.kept[NAME] = cloud.catalog()
+    cloud.refuses = RuntimeError("too old")
+    await catalogs.load()
+    cloud.refuses = None
+    cloud.prices["b"] = 10**8
+    await catalogs.fetch_missing()
+
+    assert ["a", "b"] == [row.shape for row in cloud.used[-1].rows]
+    assert (0, store.kept[NAME]) == (state(catalogs)["failures"], cloud.used[-1])
+
+
 async def test_a_backend_that_answers_to_use_catalog_is_told_of(catalogs, cloud):
     cloud.says = "later"
     await start(catalogs)

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+LAST_CARD_S = 10.0
+"""How long a bridge that is to stop waits for the market to admit that it sells nothing, in real seconds."""
+
 
 @frozen
 class BridgeParts:
@@ -214,10 +217,18 @@ class Bridge:
         _given(self.provider).draining = stop
         _given(self.publisher).changed()
 
-    async def drain(self) -> None:
-        """Take no new grants, say so on the card, and return when no lease is open; the bridge is to stop then."""
+    async def drain(self, *, card_s: float = LAST_CARD_S) -> None:
+        """Take no new grants, and return when no lease is open and the card says so; the bridge is to stop then.
+
+        A market that is away, and has not admitted such a card within ``card_s``, is not waited for.
+        """
         self.stopping = True
         self.stop_selling()
+        await _given(self.provider).idle()
+        # Else the market goes on awarding grants to a bridge that is gone, and each of them is a no-show.
+        with anyio.move_on_after(card_s):
+            await _given(self.publisher).withdrawn()
+        # What was awarded until then is refused, and that is logged.
         await _given(self.provider).idle()
 
     async def has_open_leases(self) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -116,7 +117,7 @@ class Catalogs:
         """Fetch the catalogs that are not stored, all at once; never raises for what a backend does."""
         async with anyio.create_task_group() as tasks:
             for shelf in self._shelves:
-                if shelf.catalog is None and not shelf.failures:
+                if shelf.catalog is None and shelf.reason is not Reason.CATALOG_FILE:
                     tasks.start_soon(self._attempt, shelf, self._renew)
 
     async def run(self, changed: Callable[[], None]) -> None:
@@ -182,8 +183,9 @@ class Catalogs:
 
     async def _renew(self, shelf: _Shelf) -> None:
         if shelf.catalog is None:
-            # Also what could not be read before: nothing is fetched over it.
-            await self._load(shelf)
+            # Also what could not be read before: nothing is fetched over it. What the backend did not take may go.
+            with suppress(BackendError):
+                await self._load(shelf)
         fetched = await fetch(shelf.name, shelf.kind, shelf.power, within_s=self._settings.fetch_s)
         judged = await self._judged(fetched, shelf.catalog)
         _note(shelf, judged)

@@ -1,7 +1,5 @@
 """Everything that is chosen for one kind of cloud, played at once: each schedule waits more than it works."""
 
-from random import Random  # noqa: TID251 - seeded, and the seed is told
-
 from attrs import frozen
 
 from crashkit import chosen
@@ -26,7 +24,7 @@ def play_chosen(cloud: str, *, files: tuple[str, ...], among: int, seed: int) ->
     """Play each story unkilled, then all that is chosen, with ``among`` deaths at awaits of ``files`` drawn besides."""
     with open_matrix(cloud=cloud) as matrix:
         unkilled = play_unkilled(matrix, cloud)
-        within = chosen.within_calls(unkilled, files, Random(seed), count=among)
+        within = chosen.within_calls(unkilled, files, seed, count=among)
         groups = [chosen.killed(cloud), within, chosen.cut(cloud), chosen.cut_and_killed(cloud)]
         verdicts = iter(matrix.play([plan for group in groups for plan in group]))
         return Played(cloud, unkilled, *([next(verdicts) for _ in group] for group in groups))
@@ -42,7 +40,7 @@ def play_drawn(cloud: str, *, count: int, seed: int) -> tuple[list[Verdict], lis
     """Play each story unkilled, then ``count`` deaths and cuts drawn by the seed; return both."""
     with open_matrix(cloud=cloud) as matrix:
         recorded = play_unkilled(matrix, cloud)
-        return recorded, matrix.play(chosen.drawn(recorded, Random(seed), count=count))
+        return recorded, matrix.play(chosen.drawn(recorded, seed, count=count))
 
 
 def unmet(played: Played) -> list[str]:

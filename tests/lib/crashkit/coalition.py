@@ -115,7 +115,11 @@ class Coalition:
     async def bridge(
         self, name: str, *, margin_bps: int = 2000, seed: int = 1, wrap: Wrap = lambda parts: parts, **settings: Any
     ) -> AsyncIterator[Bridge]:
-        """Run a bridge over the one cloud until the context ends, as a kill would end it."""
+        """Run a bridge over the one cloud until the context ends, as a kill would end it.
+
+        Unless a test says otherwise it waits long for an envelope: in hurried time a busy machine misses a minute.
+        """
+        settings.setdefault("envelope_wait_s", 3600)
         async with AsyncExitStack() as stack:
             parts = wrap(await self.parts(stack, name, margin_bps=margin_bps, seed=seed, **settings))
             bridge = Bridge(parts)
