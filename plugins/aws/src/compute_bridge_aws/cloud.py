@@ -21,7 +21,7 @@ from compute_bridge_aws.every import every
 from compute_bridge_aws.group import Groups
 from compute_bridge_aws.image import Images
 from compute_bridge_aws.launch import MAX_USER_DATA, launch_request, user_data
-from compute_bridge_aws.machine_of import exit_in, machine_of, split
+from compute_bridge_aws.machine_of import exit_in, failure_in, machine_of, split
 from compute_bridge_aws.metrics import metered
 from compute_bridge_aws.quotas import Quotas
 
@@ -48,6 +48,7 @@ class AwsCloud(Cloud):
         self._images = Images(account)
         self._quotas = Quotas(account)
         self._shelf = Shelf(account)
+        self._marked: set[str] = set()
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -99,17 +100,18 @@ class AwsCloud(Cloud):
     async def create(self, order: Order) -> None:
         """Send ``RunInstances``, once."""
         try:
-            state = await self._run(order)
+            made = await self._run(order)
         except BackendError as error:
             if code_of(error) != MISMATCH:
                 raise
             # The token has its machine, made by a table that said otherwise then.
             await self._require_live(order)
             return
-        if state in _ENDED:
-            raise self._used_up(order)
+        if made["State"]["Name"] in _ENDED:
+            # It may have failed while we were being answered, or have been made and ended before.
+            raise failure_in(made, self._account.name, order.offer.region) or self._used_up(order)
 
-    async def _run(self, order: Order) -> str:
+    async def _run(self, order: Order) -> dict[str, Any]:
         try:
             return await self._sent(order)
         except BackendError as error:
@@ -120,14 +122,13 @@ class AwsCloud(Cloud):
         self._groups.forget(order.offer.region, order.requirements.network)
         return await self._sent(order)
 
-    async def _sent(self, order: Order) -> str:
+    async def _sent(self, order: Order) -> dict[str, Any]:
         table = self._table(order.offer)
         image = await self._images.of(table.name, order.image.name.removeprefix("vm:"))
         group = await self._groups.of(table.name, order.requirements.network)
         request = launch_request(order, self._config, table, image=image, group=group)
         doing = f"start a machine in {order.offer.zone}"
-        made = await self._account.change(doing, partial(self._sdk.run, table.name, request))
-        return str(made["State"]["Name"])
+        return await self._account.change(doing, partial(self._sdk.run, table.name, request))
 
     async def _require_live(self, order: Order) -> None:
         states = {one["State"]["Name"] for one in await self._of_token(order)}
@@ -163,10 +164,26 @@ class AwsCloud(Cloud):
         filters = [_named(f"tag:{OWNER}", self._config.owner)]
         answers = await self._account.read(f"list machines in {region}", partial(self._sdk.instances, region, filters))
         now = self._account.clock.utc_ms()
+        if self._config.spot:
+            await self._tell_marked(region)
         read = partial(
             machine_of, backend=self._account.name, region=region, public=self._config.public_address, now=now
         )
         return [machine for machine in map(read, answers) if machine is not None]
+
+    async def _tell_marked(self, region: str) -> None:
+        filters = [_named(f"tag:{OWNER}", self._config.owner), _named("status-code", "marked-for-termination")]
+        try:
+            found = await self._account.read(
+                f"look for interruptions in {region}", partial(self._sdk.spot_requests, region, filters)
+            )
+        except BackendError as error:
+            # A notice is a kindness; that it is not told must not hide the machines.
+            logger.debug("interruptions are not told: %s", error)
+            return
+        for id_ in sorted({str(one.get("InstanceId", "")) for one in found} - self._marked):
+            self._marked.add(id_)
+            logger.warning("%s/%s is about to be preempted: Amazon has marked it for termination", region, id_)
 
     async def exit_of(self, instance: InstanceId) -> InstanceExit | None:
         """Return what EC2 remembers of an end, for about an hour."""

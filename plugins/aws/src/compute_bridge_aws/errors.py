@@ -100,8 +100,9 @@ MEANINGS: Final = Meanings(
             ),
             # --- no answer
             *_all(
-                "InternalError InternalFailure InternalServerError InternalServiceErrorException ServiceUnavailable "
-                "ServiceUnavailableException Unavailable RequestTimeout RequestTimeoutException ResponseParserError",
+                "500 502 503 504 InternalError InternalFailure InternalServerError InternalServiceErrorException "
+                "ServiceUnavailable ServiceUnavailableException Unavailable RequestTimeout RequestTimeoutException "
+                "ResponseParserError",
                 UnavailableError,
                 "AWS could not answer; it is asked again",
             ),

@@ -70,7 +70,7 @@ def machine_of(
         host=answer.get("PublicIpAddress" if public else "PrivateIpAddress", ""),
         started_at=_utc_ms(answer["LaunchTime"]),
         exit=_exit(answer, owned.ends_at, now) if state in (MachineState.ENDING, MachineState.GONE) else None,
-        failure=_failure(answer, backend, region),
+        failure=failure_in(answer, backend, region),
     )
 
 
@@ -83,6 +83,14 @@ def exit_in(answer: Mapping[str, Any], *, now: int) -> InstanceExit | None:
     return None if answer["State"]["Name"] in ("pending", "running") else _exit(answer, owned.ends_at, now)
 
 
+def failure_in(answer: Mapping[str, Any], backend: BackendName, region: str) -> BackendError | None:
+    """Return why a machine that was accepted never ran, if that is so."""
+    code = launch_failure(answer.get("StateReason", {}).get("Code", ""))
+    if code is None:
+        return None
+    return MEANINGS.error(backend, "start what was accepted", code, place=region)
+
+
 def _exit(answer: Mapping[str, Any], ends_at: UtcMs, now: int) -> InstanceExit | None:
     code = answer.get("StateReason", {}).get("Code", "")
     if not code:
@@ -93,13 +101,6 @@ def _exit(answer: Mapping[str, Any], ends_at: UtcMs, now: int) -> InstanceExit |
         # Who powered off is not told. Before the lease's end it was whoever holds the guest, after it the timer.
         cause = ExitCause.DEADLINE if (ended_at or now) >= ends_at - _ROUNDING_MS else ExitCause.EXITED
     return InstanceExit(cause, ended_at, code)
-
-
-def _failure(answer: Mapping[str, Any], backend: BackendName, region: str) -> BackendError | None:
-    code = launch_failure(answer.get("StateReason", {}).get("Code", ""))
-    if code is None:
-        return None
-    return MEANINGS.error(backend, "start what was accepted", code, place=region)
 
 
 def _moment(told: str) -> UtcMs:

@@ -118,7 +118,7 @@ class FakeAws:
     # --- documents ------------------------------------------------------------------------------
 
     def _pricing(self, request: Request, who: Signed) -> Response:
-        return self._json("pricing", request, who, lambda asked: self.beside.products(asked))
+        return self._json("pricing", request, who, self.beside.products)
 
     def _quotas(self, request: Request, who: Signed) -> Response:
         return self._json("service-quotas", request, who, lambda asked: self.beside.quotas(asked, who.region))
@@ -137,6 +137,9 @@ class FakeAws:
             return Response(400, json.dumps({"__type": code, "message": refusal.message}).encode())
 
     def _metrics(self, request: Request, who: Signed) -> Response:
+        # Which protocol the SDK speaks to CloudWatch differs from version to version.
+        if "cbor" not in request.headers.get("content-type", ""):
+            return self._json("cloudwatch", request, who, self.beside.metrics)
         action = request.path.rpartition("/")[2]
         documents = self._documents["cloudwatch"]
         headers = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from compute_bridge.testing.physics.engine import Physics
@@ -93,7 +94,7 @@ class Beside:
         stat = query["MetricStat"]
         value = {"CPUUtilization": 50.0, "NetworkIn": 1000.0, "NetworkOut": 2000.0}[stat["Metric"]["MetricName"]]
         id_ = stat["Metric"]["Dimensions"][0]["Value"]
-        start, end = request["StartTime"].timestamp(), request["EndTime"].timestamp()
+        start, end = (_seconds(request[name]) for name in ("StartTime", "EndTime"))
         periods = int(end - start) // _PERIOD_S if self._has_run(id_) else 0
         values = [value] * periods
         return {"Id": query["Id"], "Label": query["Id"], "StatusCode": "Complete", "Timestamps": [], "Values": values}
@@ -103,6 +104,10 @@ class Beside:
             return self._physics.get(id_).shape in BY_NAME
         except Refusal:
             return False
+
+
+def _seconds(moment: Any) -> float:
+    return moment.timestamp() if isinstance(moment, datetime) else float(moment)
 
 
 def _matches(product: Mapping[str, Any], terms: Mapping[str, str]) -> bool:

@@ -10,8 +10,9 @@ from compute_bridge.api import Backend, BackendContext
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
-from compute_bridge.model.resources import Region
-from compute_bridge.model.units import Nanos, NanosPerHour
+from compute_bridge.model.resources import Region, Requirements
+from compute_bridge.model.units import HOUR_MS, Milliseconds, Nanos, NanosPerHour
+from compute_bridge.ports.backend import Offer
 from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
@@ -31,7 +32,8 @@ _SECRETS = {
     "env:SECRET": "fakeSecretAccessKeyThatIsNobodys40Letters",
     "env:TOKEN": "fakeSessionTokenThatIsNobodysEither",
 }
-_SPEED = 400
+_SPEED = 200
+_DAY_MS = Milliseconds(24 * HOUR_MS)
 
 
 def region(name: str) -> AwsRegion:
@@ -62,10 +64,10 @@ class AwsWorld(CloudWorld):
 
     patience_s = 30.0
     # Three seconds of the wall: a provision has to fit, also on a busy machine.
-    near_end_ms = 1_200_000
+    near_end_ms = 600_000
     name = BackendName("aws-under-test")
 
-    def __init__(self, *, propagation_ms: int = 1000, boots_guests: bool = True) -> None:
+    def __init__(self, *, propagation_ms: int = 0, boots_guests: bool = True) -> None:
         self._propagation_ms = propagation_ms
         self._boots_guests = boots_guests
         super().__init__()
@@ -77,7 +79,7 @@ class AwsWorld(CloudWorld):
         self.config = evolve(self.config, endpoint_url=self.server.url)
 
     def make_physics(self) -> Physics:
-        """Return an account in two regions; a listing is a second late."""
+        """Return an account in two regions."""
         self.clock = HurriedClock(speed=_SPEED)
         return Physics(
             self.clock,
@@ -114,6 +116,10 @@ class AwsWorld(CloudWorld):
             region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id="i-0000000000000beef"
         )
         return launched.machine
+
+    def needs(self, offer: Offer) -> Requirements:
+        """Return requirements for a day: an hour of this clock is soon over."""
+        return evolve(super().needs(offer), duration_ms=_DAY_MS)
 
     def image(self) -> ImageRef:
         """Return the image that each region has."""
