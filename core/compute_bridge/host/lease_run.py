@@ -113,8 +113,10 @@ class RunningLease:
         usage = await self._last_usage(facts)
         if usage.wall_ms.source is UsageSource.BACKEND:
             self._seen_ms = max(self._seen_ms, usage.wall_ms.value)
+        # What ended by itself may stand until it is deleted, and then be remembered by its deletion alone.
+        own = await self._exit_record() if reason in _BY_ITSELF else None
         await self._persist(self._terminate)
-        exit_ = await self._exit_record()
+        exit_ = own if own is not None and own.ended_at else await self._exit_record()
         started = self.running.instance.started_at
         reason = self._truer(reason, exit_)
         ended_at, evidence = self._end_of(reason, exit_)
