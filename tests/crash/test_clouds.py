@@ -5,13 +5,16 @@ The cloud is the plugin's own fake of it on the wire, outside the bridge, asked 
 
 import os
 import secrets
+import shutil
 
 import pytest
 
 from crashkit import chosen
 from crashkit.brief_stories import CLOUDS
 from crashkit.chosen_play import play_chosen, play_drawn, unmet
-from crashkit.matrix import report
+from crashkit.matrix import open_matrix, report
+from crashkit.plants import EVERY_PLANT, FORGETS_TOKENS
+from crashkit.schedule import Plan
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("sshd")]
 
@@ -75,6 +78,19 @@ def test_a_machine_whose_bridge_stays_away_ends_and_is_settled_once(played):
     assert ["served"] == verdict.outcomes
     # The second life did not make it again.
     assert not any(point.endswith("backend provision") for point in verdict.points[1])
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_plugin_that_forgets_the_token_turns_the_matrix_red(cloud):
+    planted = EVERY_PLANT[FORGETS_TOKENS]
+    plan = Plan.parse(f"{cloud}-{planted.plan.replace('|', f'+{FORGETS_TOKENS}|', 1)}")
+    with open_matrix(cloud=cloud, keep=True) as matrix:
+        [verdict] = matrix.play([plan])
+    # It went wrong, as it should: nobody wants its files.
+    shutil.rmtree(matrix.folder)
+
+    assert ["after wire create@0"] == verdict.deaths
+    assert any(violation.startswith(planted.turns_red) for violation in verdict.violations)
 
 
 @pytest.mark.soak

@@ -13,7 +13,7 @@ BRIEF_MS = 4_000
 """By the clock on the wall, whatever a schedule's clock shows."""
 
 RACKS = ("rack", "pods")
-CLOUDS = ("aws",)
+CLOUDS = ("aws", "azure", "gcp")
 
 _RACK = Settings(refresh_s=60, sweep_every_s=5, provision_allowance_s=60)
 _PROMPT_RACK = evolve(_RACK, provision_allowance_s=1)

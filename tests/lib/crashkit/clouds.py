@@ -145,6 +145,6 @@ KINDS = {
     "file-truth": Kind(_files),
     "rack": Kind(_late(_RACK, "open_rack"), cadence_ms=250, late=(_RACK,)),
     "pods": Kind(_late(_RACK, "open_pods"), _prepare_store, cadence_ms=250, at_once=4, late=(_RACK,)),
-    "aws": _account("aws"),
+    **{cloud: _account(cloud) for cloud in ("aws", "azure", "gcp")},
 }
 """Every kind by its name in the stories."""

@@ -29,6 +29,8 @@ from crashkit.truth import Machine
 
 WATCH_MS = 20_000
 """Five listings a second on the wall."""
+_RECORD_MS = 1_000
+"""How coarse a cloud's own record of starts and ends is: EC2 writes whole seconds."""
 CREATE, DELETE = "wire create", "wire delete"
 
 
@@ -42,6 +44,10 @@ class WiredPhysics(Physics):
     points: Points | None = None
     loses_next_end = False
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._first_ends: dict[str, int] = {}
+
     def launch(self, **wanted: Any) -> Launch:
         """Make a machine between two points."""
         self._pass(f"before {CREATE}")
@@ -51,6 +57,9 @@ class WiredPhysics(Physics):
 
     def end(self, id: str, why: Why = Why.API, **wanted: Any) -> Thing:
         """End a machine, where somebody asked for it between two points."""
+        with self.lock:
+            [before] = [one for one in self.made() if one.id == id]
+            self._first_ends.setdefault(id, before.ended_ms or self.now_ms())
         if why is not Why.API:
             return super().end(id, why, **wanted)
         self._pass(f"before {DELETE}")
@@ -60,6 +69,10 @@ class WiredPhysics(Physics):
         if is_lost:
             raise Cut
         return machine
+
+    def ended_ms(self, machine: Thing) -> int:
+        """Return when a machine ended first: one that stood stopped, and was then deleted, served nobody meanwhile."""
+        return self._first_ends.get(machine.id, machine.ended_ms)
 
     def _pass(self, name: str) -> None:
         if self.points is not None and self.points.hit(name):
@@ -98,7 +111,11 @@ class WiredCloud:
 
     def machines(self) -> tuple[Machine, ...]:
         """Return every machine that was ever made; one that stands, also a stopped one, has not ended."""
-        return tuple(_told(one) for one in self.physics.made())
+        return tuple(self._told(one) for one in self.physics.made())
+
+    def _told(self, one: Thing) -> Machine:
+        ended_ms = None if one.exists else self.physics.ended_ms(one)
+        return Machine(f"{one.region}/{one.id}", _hex(one.tags[TOKEN]), _hex(one.tags[GRANT]), one.created_ms, ended_ms)
 
     def remains(self) -> list[str]:
         """Return what stands of machines and of what was made for them, and what the fake itself got wrong."""
@@ -147,11 +164,6 @@ class WiredCloud:
         return not self.physics.loses_next_end
 
 
-def _told(one: Thing) -> Machine:
-    ended_ms = None if one.exists else one.ended_ms
-    return Machine(f"{one.region}/{one.id}", _hex(one.tags[TOKEN]), _hex(one.tags[GRANT]), one.created_ms, ended_ms)
-
-
 def _hex(word: str) -> str:
     return base64.b32decode(word.upper() + "=" * (-len(word) % 8)).hex()
 
@@ -194,14 +206,14 @@ def live_once(world: CloudWorld) -> None:
 
 @contextmanager
 def wired(
-    kind: str, world: CloudWorld, config: object, errors: list[Exception], *, region: str, tolerance_ms: int = 0
+    kind: str, world: CloudWorld, config: object, errors: list[Exception], *, region: str
 ) -> Generator[WiredCloud]:
     """Yield the account of ``world``, to be opened by ``config``, and close it."""
     site = Site(
         table=backend_table(kind, config, name=kind),
         image=world.image().name,
         region=Region(region),
-        tolerance_ms=tolerance_ms,
+        tolerance_ms=_RECORD_MS,
         birth=birth_of(world.clock),
     )
     with world:

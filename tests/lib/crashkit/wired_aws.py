@@ -15,8 +15,6 @@ from crashkit.wired import WATCH_MS, WiredCloud, WiredPhysics, hurried, live_onc
 
 _REGION = "eu-west-1"
 _LATE_MS = 1_000
-# EC2 records starts and ends in whole seconds.
-_RECORD_MS = 1_000
 
 
 class _World(AwsWorld):
@@ -43,5 +41,5 @@ def open_account(folder: Path, _ground: Path) -> Generator[WiredCloud]:
     secrets: dict[str, Any] = {name: secret_file(folder / "secrets" / name, world.secret(name)) for name in names}
     regions = tuple(region for region in world.config.regions if region.name == _REGION)
     config = evolve(world.config, regions=regions, watch_ms=WATCH_MS, **secrets)
-    with wired("aws", world, config, world.server.errors, region=_REGION, tolerance_ms=_RECORD_MS) as cloud:
+    with wired("aws", world, config, world.server.errors, region=_REGION) as cloud:
         yield cloud
