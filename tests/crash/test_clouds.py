@@ -19,7 +19,7 @@ from crashkit.schedule import Plan
 pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("sshd")]
 
 LEAST_SCHEDULES = 30
-AMONG_AWAITS = 6
+AMONG_AWAITS = 4
 CI_SEED = 4711
 SOAK = "CLOUD_SOAK"
 SEED = "CRASH_SEED"

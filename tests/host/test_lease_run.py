@@ -1,6 +1,7 @@
 """The account of a machine that ended by itself: when it ended, by whoever knows it still."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ class Standing:
 
     def __init__(self):
         self.is_deleted = False
+        self.crashed_at = CRASHED
 
     async def usage(self, instance):
         raise UnavailableError("nothing tells how long it ran")
@@ -33,7 +35,7 @@ class Standing:
     async def watch_until_exit(self, instance):
         if self.is_deleted:
             return InstanceExit(ExitCause.TERMINATED, UtcMs(DELETED), "deleted")
-        return InstanceExit(ExitCause.LOST, UtcMs(CRASHED), "it stopped")
+        return InstanceExit(ExitCause.LOST, UtcMs(self.crashed_at), "it stopped")
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def lease(backend):
         started_at=UtcMs(STARTED),
         ends_at=UtcMs(STARTED + 3_600_000),
     )
-    tools = SimpleNamespace(clock=HurriedClock(), fleet=SimpleNamespace(backend=lambda _: backend))
+    tools: Any = SimpleNamespace(clock=HurriedClock(), fleet=SimpleNamespace(backend=lambda _: backend))
 
     async def record(metered):
         raise AssertionError("nothing is metered")
@@ -71,6 +73,14 @@ async def test_a_machine_that_stood_dead_until_it_was_deleted_ended_when_it_died
 
     assert backend.is_deleted
     assert (ended.billable_ms, ended.evidence) == (CRASHED - STARTED, Reason.END_RECORDED)
+
+
+async def test_a_machine_whose_own_end_has_no_time_did_not_run_until_it_was_deleted(lease, backend):
+    """Azure lists a crashed machine without saying since when."""
+    backend.crashed_at = 0
+    ended = await lease.end(Reason.LOST, LeaseFacts(GrantId(bytes(32))))
+
+    assert (ended.billable_ms, ended.evidence) == (0, Reason.END_LAST_SEEN)
 
 
 async def test_a_machine_that_was_released_ended_when_it_was_deleted(lease):

@@ -136,7 +136,7 @@ def _prepare_store(ground: Path) -> AbstractContextManager[None]:
 
 def _account(cloud: str) -> Kind:
     module = f"crashkit.wired_{cloud}"
-    return Kind(_late(module, "open_account"), cadence_ms=5_000, at_once=4, currency="USD", late=(module,))
+    return Kind(_late(module, "open_account"), cadence_ms=5_000, at_once=6, currency="USD", late=(module,))
 
 
 _RACK = "crashkit.rack"

@@ -29,8 +29,9 @@ from crashkit.truth import Machine
 
 WATCH_MS = 20_000
 """Five listings a second on the wall."""
-_RECORD_MS = 1_000
-"""How coarse a cloud's own record of starts and ends is: EC2 writes whole seconds."""
+_RECORD_MS = 10_000
+"""How coarse a cloud's own record of starts and ends may be: a tenth of a second on the wall, in which a process waits
+for its turn on a busy machine."""
 CREATE, DELETE = "wire create", "wire delete"
 
 
@@ -57,18 +58,22 @@ class WiredPhysics(Physics):
 
     def end(self, id: str, why: Why = Why.API, **wanted: Any) -> Thing:
         """End a machine, where somebody asked for it between two points."""
-        with self.lock:
-            [before] = [one for one in self.made() if one.id == id]
-            self._first_ends.setdefault(id, before.ended_ms or self.now_ms())
         if why is not Why.API:
-            return super().end(id, why, **wanted)
+            return self._end(id, why, **wanted)
         self._pass(f"before {DELETE}")
-        machine = super().end(id, why, **wanted)
+        machine = self._end(id, why, **wanted)
         self._pass(f"after {DELETE}")
         is_lost, self.loses_next_end = self.loses_next_end, False
         if is_lost:
             raise Cut
         return machine
+
+    def _end(self, id_: str, why: Why, **wanted: Any) -> Thing:
+        with self.lock:
+            [before] = [one for one in self.made() if one.id == id_]
+            machine = super().end(id_, why, **wanted)
+            self._first_ends.setdefault(id_, before.ended_ms or machine.ended_ms)
+            return machine
 
     def ended_ms(self, machine: Thing) -> int:
         """Return when a machine ended first: one that stood stopped, and was then deleted, served nobody meanwhile."""
