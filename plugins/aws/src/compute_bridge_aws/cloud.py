@@ -9,6 +9,7 @@ from compute_bridge.cloud.machine import Cloud, Machine, Machines
 from compute_bridge.cloud.tags import OWNER, token_word
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
+from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import Milliseconds
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import DeadMansSwitch, InstanceExit, Offer, Order
@@ -93,7 +94,15 @@ class AwsCloud(Cloud):
 
     async def room(self) -> Callable[[CatalogRow], bool]:
         """Compare the quotas of each region with what runs there."""
-        return await self._quotas.room()
+        has_room = await self._quotas.room()
+        return lambda row: self._is_sold(row) and has_room(row)
+
+    def _is_sold(self, row: CatalogRow) -> bool:
+        # The catalog may be one that was kept, and the table another by now.
+        table = self._config.region(row.region)
+        posture = Posture.SEV_SNP if self._config.confidential else Posture.NONE
+        is_same = (row.architecture, row.posture) == (self._config.architecture, posture)
+        return is_same and table is not None and row.zone in table.subnets
 
     # --- making ---------------------------------------------------------------------------------
 
