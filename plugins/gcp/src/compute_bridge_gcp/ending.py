@@ -19,6 +19,11 @@ def where_target(zone: str, name: str) -> str:
     return f'targetLink eq ".*/zones/{zone}/instances/{name}"'
 
 
+def is_target(operation: Operation, zone: str, name: str) -> bool:
+    """Return whether an operation is on one instance."""
+    return operation.target.endswith(f"zones/{zone}/instances/{name}")
+
+
 def exit_in(operations: Iterable[Operation], service_account: str) -> InstanceExit | None:
     """Return the first end among the operations on one instance, at the moment that it began.
 
