@@ -290,6 +290,9 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         if machine is None or not machine.started_at:
             raise UnavailableError(f"backend {self.name}: the account tells nothing of {instance}")
         ended = machine.exit.ended_at if machine.exit else 0
+        if not machine.is_live and not ended:
+            # Not until now: whoever pays for it would pay for what nobody had.
+            raise UnavailableError(f"backend {self.name}: nothing tells when {instance} ended, nor how long it ran")
         wall_ms = max(0, (ended or self._context.clock.utc_ms()) - machine.started_at)
         return await self._cloud.metered(machine, _allocated(machine, wall_ms))
 

@@ -25,8 +25,9 @@ def is_target(operation: Operation, zone: str, name: str) -> bool:
 
 
 def exit_in(operations: Iterable[Operation], service_account: str) -> InstanceExit | None:
-    """Return the first end among the operations on one instance; of one under way, when it began.
+    """Return the first end among the operations on one instance, at the moment that it began.
 
+    From then on nobody can use it, however long the vendor takes to be done; so it is told alike while that goes on.
     An end that no call asked for, and that has no name of its own, is the limit of the run: nothing else deletes a
     machine by itself.
     """
@@ -34,9 +35,7 @@ def exit_in(operations: Iterable[Operation], service_account: str) -> InstanceEx
     if not ends:
         return None
     first = ends[0]
-    return InstanceExit(
-        _cause(first, service_account), first.ended_ms if first.is_done else first.begun_ms, f"by {first.kind}"
-    )
+    return InstanceExit(_cause(first, service_account), first.begun_ms, f"by {first.kind}")
 
 
 def _ends(operation: Operation) -> bool:
