@@ -29,9 +29,11 @@ from crashkit.truth import Machine
 
 WATCH_MS = 20_000
 """Five listings a second on the wall."""
-_RECORD_MS = 10_000
-"""How coarse a cloud's own record of starts and ends may be: a tenth of a second on the wall, in which a process waits
-for its turn on a busy machine."""
+_RECORD_MS = 300 * SPEED
+"""How coarse a cloud's own record of starts and ends may be: what passes on the wall while a process of a busy machine
+waits for its turn; EC2 writes whole seconds."""
+_GRACE_MS = 120_000 * SPEED
+"""As long as a schedule may take to be quiet: on a busy machine a bridge is back only then."""
 CREATE, DELETE = "wire create", "wire delete"
 
 
@@ -218,6 +220,7 @@ def wired(
         table=backend_table(kind, config, name=kind),
         image=world.image().name,
         region=Region(region),
+        grace_ms=_GRACE_MS,
         tolerance_ms=_RECORD_MS,
         birth=birth_of(world.clock),
     )
