@@ -53,7 +53,7 @@ class WiredPhysics(Physics):
 
     def launch(self, **wanted: Any) -> Launch:
         """Make a machine between two points."""
-        self._pass(f"before {CREATE}")
+        self._arrive(f"before {CREATE}")
         launch = super().launch(**wanted)
         self._pass(f"after {CREATE}")
         return launch
@@ -62,7 +62,7 @@ class WiredPhysics(Physics):
         """End a machine, where somebody asked for it between two points."""
         if why is not Why.API:
             return self._end(id, why, **wanted)
-        self._pass(f"before {DELETE}")
+        self._arrive(f"before {DELETE}")
         machine = self._end(id, why, **wanted)
         self._pass(f"after {DELETE}")
         is_lost, self.loses_next_end = self.loses_next_end, False
@@ -81,9 +81,12 @@ class WiredPhysics(Physics):
         """Return when a machine ended first: one that stood stopped, and was then deleted, served nobody meanwhile."""
         return self._first_ends.get(machine.id, machine.ended_ms)
 
-    def _pass(self, name: str) -> None:
-        if self.points is not None and self.points.hit(name):
+    def _arrive(self, name: str) -> None:
+        if self._pass(name):
             raise Cut
+
+    def _pass(self, name: str) -> bool:
+        return self.points is not None and self.points.hit(name)
 
     @property
     def loses_next(self) -> bool:
