@@ -11,18 +11,35 @@ from compute_bridge.model.ids import BackendName, GrantId, InstanceId, OfferId, 
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.ports.backend import ExitCause, HostKeySource, Instance, InstanceExit, Ownership
+from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import UnavailableError
-from compute_bridge.testing.hurried_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio
 
 STARTED, CRASHED, DELETED = 1_000_000, 1_060_000, 1_600_000
 
 
+class SetClock(Clock):
+    """Time that passes where a test says so."""
+
+    now_ms = 0
+
+    def utc_ms(self):
+        return STARTED + self.now_ms
+
+    def monotonic_ms(self):
+        return self.now_ms
+
+    async def sleep_ms(self, ms):
+        self.now_ms += ms
+
+
 class Standing:
     """A backend whose crashed machine stands until it is deleted, and is then remembered by its deletion alone."""
 
     def __init__(self):
+        self.clock = SetClock()
+        self.has_records = True
         self.is_deleted = False
         self.crashed_at = CRASHED
 
@@ -31,8 +48,11 @@ class Standing:
 
     async def terminate(self, instance):
         self.is_deleted = True
+        self.clock.now_ms += 600_000
 
     async def watch_until_exit(self, instance):
+        if not self.has_records:
+            raise UnavailableError("keeps no records")
         if self.is_deleted:
             return InstanceExit(ExitCause.TERMINATED, UtcMs(DELETED), "deleted")
         return InstanceExit(ExitCause.LOST, UtcMs(self.crashed_at), "it stopped")
@@ -58,7 +78,7 @@ def lease(backend):
         started_at=UtcMs(STARTED),
         ends_at=UtcMs(STARTED + 3_600_000),
     )
-    tools: Any = SimpleNamespace(clock=HurriedClock(), fleet=SimpleNamespace(backend=lambda _: backend))
+    tools: Any = SimpleNamespace(clock=backend.clock, fleet=SimpleNamespace(backend=lambda _: backend))
 
     async def record(metered):
         raise AssertionError("nothing is metered")
@@ -87,3 +107,12 @@ async def test_a_machine_that_was_released_ended_when_it_was_deleted(lease):
     ended = await lease.end(Reason.RELEASED, LeaseFacts(GrantId(bytes(32))))
 
     assert ended.billable_ms == DELETED - STARTED
+
+
+async def test_the_time_that_an_end_takes_is_not_billed_where_nobody_records_it(lease, backend):
+    """A bridge that died as it deleted a machine of Azure billed its next start's search for what was gone."""
+    backend.has_records = False
+    backend.clock.now_ms = 30_000
+    ended = await lease.end(Reason.RELEASED, LeaseFacts(GrantId(bytes(32))))
+
+    assert (ended.billable_ms, ended.evidence) == (30_000, Reason.END_COUNTED)

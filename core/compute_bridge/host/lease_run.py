@@ -116,11 +116,13 @@ class RunningLease:
             self._seen_ms = max(self._seen_ms, usage.wall_ms.value)
         # What ended by itself may stand until it is deleted, and then be remembered by its deletion alone.
         own = await self._exit_record() if reason in _BY_ITSELF else _UNKNOWN
+        # Until here it may have run: how long it then takes to be gone, and to be known for it, is nobody's to pay.
+        counted_ms = max(self._elapsed(), self._seen_ms)
         await self._persist(self._terminate)
         exit_ = own if own.ended_at else _own_end(own, await self._exit_record())
         started = self.running.instance.started_at
         reason = self._truer(reason, exit_)
-        ended_at, evidence = self._end_of(reason, exit_)
+        ended_at, evidence = self._end_of(reason, exit_, counted_ms)
         billable = Milliseconds(min(self.duration_ms, max(0, ended_at - started)))
         source = UsageSource.BACKEND if evidence is Reason.END_RECORDED else UsageSource.ALLOCATION
         usage = evolve(usage, wall_ms=Figure(billable, source))
@@ -234,7 +236,7 @@ class RunningLease:
             return reason
         return reason if exit_.cause is ExitCause.TERMINATED else REASON_OF[exit_.cause]
 
-    def _end_of(self, reason: Reason, exit_: InstanceExit) -> tuple[UtcMs, Reason]:
+    def _end_of(self, reason: Reason, exit_: InstanceExit, counted_ms: int) -> tuple[UtcMs, Reason]:
         """Return when the machine ended and how well that is known; never later than it can have been."""
         started = self.running.instance.started_at
         if exit_.ended_at:
@@ -242,7 +244,7 @@ class RunningLease:
         if reason in _BY_ITSELF:
             return UtcMs(started + self._seen_ms), Reason.END_LAST_SEEN
         # A lease that was found ending was not counted on; its backend may have told more since.
-        return UtcMs(started + max(self._elapsed(), self._seen_ms)), Reason.END_COUNTED
+        return UtcMs(started + counted_ms), Reason.END_COUNTED
 
     async def _last_usage(self, facts: LeaseFacts) -> UsageMetrics:
         try:

@@ -29,9 +29,11 @@ from crashkit.truth import Machine
 
 WATCH_MS = 20_000
 """Five listings a second on the wall."""
-_RECORD_MS = 10_000
-"""How coarse a cloud's own record of starts and ends may be: a tenth of a second on the wall, in which a process waits
-for its turn on a busy machine."""
+_RECORD_MS = 300 * SPEED
+"""How coarse a cloud's own record of starts and ends may be: what passes on the wall while a process of a busy machine
+waits for its turn; EC2 writes whole seconds."""
+_GRACE_MS = 120_000 * SPEED
+"""As long as a schedule may take to be quiet: on a busy machine a bridge is back only then."""
 CREATE, DELETE = "wire create", "wire delete"
 
 
@@ -51,7 +53,7 @@ class WiredPhysics(Physics):
 
     def launch(self, **wanted: Any) -> Launch:
         """Make a machine between two points."""
-        self._pass(f"before {CREATE}")
+        self._arrive(f"before {CREATE}")
         launch = super().launch(**wanted)
         self._pass(f"after {CREATE}")
         return launch
@@ -60,7 +62,7 @@ class WiredPhysics(Physics):
         """End a machine, where somebody asked for it between two points."""
         if why is not Why.API:
             return self._end(id, why, **wanted)
-        self._pass(f"before {DELETE}")
+        self._arrive(f"before {DELETE}")
         machine = self._end(id, why, **wanted)
         self._pass(f"after {DELETE}")
         is_lost, self.loses_next_end = self.loses_next_end, False
@@ -79,9 +81,12 @@ class WiredPhysics(Physics):
         """Return when a machine ended first: one that stood stopped, and was then deleted, served nobody meanwhile."""
         return self._first_ends.get(machine.id, machine.ended_ms)
 
-    def _pass(self, name: str) -> None:
-        if self.points is not None and self.points.hit(name):
+    def _arrive(self, name: str) -> None:
+        if self._pass(name):
             raise Cut
+
+    def _pass(self, name: str) -> bool:
+        return self.points is not None and self.points.hit(name)
 
     @property
     def loses_next(self) -> bool:
@@ -218,6 +223,7 @@ def wired(
         table=backend_table(kind, config, name=kind),
         image=world.image().name,
         region=Region(region),
+        grace_ms=_GRACE_MS,
         tolerance_ms=_RECORD_MS,
         birth=birth_of(world.clock),
     )
