@@ -97,6 +97,11 @@ class Fleet:
         return self._index
 
     @property
+    def benches(self) -> BenchBook:
+        """The benches, for who keeps them across a restart."""
+        return self._benches
+
+    @property
     def costs(self) -> CostBook:
         """The costs that offers are sold on, and the quarantine."""
         return self._costs

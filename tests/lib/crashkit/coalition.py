@@ -154,6 +154,7 @@ class Coalition:
         current, boots = await boot_keys(journal, identity)
         backends = await self.open_backends(stack)
         fleet = Fleet(backends, clock, currency=market.config.currency)
+        await fleet.benches.restore(journal, [backend.name for backend in backends])
 
         async def publish(claim: Claim) -> None:
             await publish_claim(market, current, clock, claim)
