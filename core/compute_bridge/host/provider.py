@@ -26,19 +26,22 @@ from compute_bridge.host.lease_state import (
     LeaseState,
     Logged,
     Resumed,
+    Running,
     draft,
     read_facts,
 )
 from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.host.notices import NoticeReader
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
-from compute_bridge.model.ids import GrantId, PublicKey, short
+from compute_bridge.model.ids import BackendName, GrantId, PublicKey, short
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.errors import BackendError, JournalError, MarketError, NetworkError, SettlementError
 from compute_bridge.ports.journal import JournalUnwritableError
+from compute_bridge.ports.notices import Interruption, SupportsNotices
 from compute_bridge.wire.signing import Signed, open_signed
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,10 @@ class Provider:
             tasks.start_soon(self.tools.outbox.run)
             tasks.start_soon(self._follow_controls)
             tasks.start_soon(self._follow_statements)
+            for backend in self.tools.fleet.backends:
+                if isinstance(backend, SupportsNotices):
+                    reader = NoticeReader(backend.name, backend, self.tools.clock, self._notice)
+                    tasks.start_soon(reader.run)
             await self._follow_grants(tasks)
 
     @property
@@ -253,6 +260,13 @@ class Provider:
             logger.info("grant %s: %s", short(statement.key.grant_id), result.state)
         except SettlementError as error:
             logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
+
+    async def _notice(self, backend: BackendName, interruption: Interruption) -> None:
+        for lease in list(self.leases.values()):
+            running = lease.facts.get(Running)
+            # Of what no lease has on this backend, another bridge on the same account may know more.
+            if running and (running.backend, running.instance.id) == (backend, interruption.instance):
+                await lease.notice.take(interruption)
 
     async def _done(self, stream: str, sequence: int) -> None:
         try:
