@@ -18,6 +18,7 @@ from attrs import asdict, define, field
 from compute_bridge import __version__, builtin
 from compute_bridge.adapters.boot_file import LoadedBoot, load_boot, read_named_secret, resolved_digest
 from compute_bridge.adapters.boot_inputs import prepare_folder, read_handshake, read_seed
+from compute_bridge.adapters.catalog_file import CATALOG_FOLDER, FileCatalogStore
 from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.adapters.leash import Leash
 from compute_bridge.adapters.sqlite_journal import JOURNAL, open_sqlite_journal
@@ -25,6 +26,7 @@ from compute_bridge.adapters.status_socket import SOCKET, NotRunningError, ask, 
 from compute_bridge.host import plugins as plugin_host
 from compute_bridge.host.boots import boot_keys, known_boots
 from compute_bridge.host.bridge import Bridge, BridgeParts
+from compute_bridge.host.catalogs import Catalogs
 from compute_bridge.host.costs import CostBook, CostLimits
 from compute_bridge.host.explain import explain as tell
 from compute_bridge.host.fleet import Fleet
@@ -196,6 +198,7 @@ async def _prepare(bridge: Bridge) -> None:
                 raise NoQuoteError(f"{told}: {mend}")
             logger.error("%s: %s Open leases are served, and nothing is sold before one comes", told, mend)
     with step("build the fleet"):
+        await bridge.stock()
         try:
             await bridge.look()
         except PluginResultError as error:
@@ -282,6 +285,7 @@ class Opening:
             shuffle=shuffle,
             quotes=quotes,
             fleet=fleet,
+            catalogs=self._catalogs(fleet, market),
             rates=self._rate_book(market),
             router=self._router(fleet, market),
             settlement=settlement,
@@ -330,6 +334,12 @@ class Opening:
             context = BackendContext(settings.name, self.clock, self._read_secret)
             backends.append(await self._open_kind("backends", settings.kind, f"backend[{index}]", context))
         return backends
+
+    def _catalogs(self, fleet: Fleet, market: Market) -> Catalogs:
+        boot, currency = self.loaded.boot, market.config.currency
+        store = FileCatalogStore(Path(boot.bridge.state_dir) / CATALOG_FOLDER)
+        backends = list(zip(boot.backends, fleet.backends, strict=True))
+        return Catalogs(backends, store, self.clock, settings=boot.catalog, currency=currency)
 
     async def _settlement(self, market: Market, current: BootSecrets) -> Settlement:
         folder = Path(self.loaded.boot.bridge.state_dir) / "settlement"

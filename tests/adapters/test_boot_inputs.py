@@ -17,6 +17,12 @@ def test_a_folder_with_anything_in_it_is_not_new(tmp_path):
     assert not prepare_folder(tmp_path)
 
 
+def test_a_folder_with_nothing_but_catalogs_is_still_new(tmp_path):
+    (tmp_path / "catalog").mkdir()
+
+    assert prepare_folder(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_a_folder_in_which_a_start_was_killed_as_it_made_the_journal_is_still_new(tmp_path, suffix):
     (tmp_path / f".bridge.journal.0123456789abcdef.new{suffix}").touch()

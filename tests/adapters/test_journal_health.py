@@ -261,6 +261,59 @@ async def test_a_journal_opens_on_a_disk_that_is_really_full_and_is_unwritable_u
     assert "the disk is full; opened with the room that was kept" in done.stderr
 
 
+_AFTER_A_KILL = """
+import json, os, sys
+from pathlib import Path
+import anyio
+from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
+from compute_bridge.ports.journal import EventDraft
+from compute_bridge.testing.clock import VirtualClock
+
+async def write(path):
+    async with open_sqlite_journal(path, VirtualClock(), create=True) as journal:
+        for _ in range(50):
+            await journal.record(EventDraft("first", body=bytes(4_000)))
+        os._exit(0)
+
+async def go_on(path, ballast):
+    async with open_sqlite_journal(path, VirtualClock()) as journal:
+        await journal.record(EventDraft("booted"))
+        found = [(await journal.probe()).is_writable, journal.health.room_bytes > 1_048_576]
+    async with open_sqlite_journal(path, VirtualClock()) as journal:
+        await journal.record(EventDraft("booted"))
+        found.append((await journal.probe()).is_writable)
+        ballast.unlink()
+        found.append((await journal.probe()).is_writable)
+    found.append(path.with_name("bridge.journal.reserve").exists())
+    print(json.dumps(found))
+
+folder = Path(sys.argv[1])
+if not (child := os.fork()):
+    anyio.run(write, folder / "bridge.journal")
+os.waitpid(child, 0)
+ballast = os.open(folder / "ballast", os.O_WRONLY | os.O_CREAT)
+try:
+    while True:
+        os.write(ballast, bytes(4096))
+except OSError:
+    os.close(ballast)
+anyio.run(go_on, folder / "bridge.journal", folder / "ballast")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+async def test_room_that_was_kept_for_a_start_is_no_room_to_sell_by_until_it_is_kept_again(tmp_path) -> None:
+    command = f'mount -t tmpfs -o size=16m tmpfs "$0" && exec "{sys.executable}" -c "$1" "$0"'
+    done = await anyio.to_thread.run_sync(
+        lambda: subprocess.run(
+            ["unshare", "--mount", "sh", "-c", command, tmp_path, _AFTER_A_KILL], capture_output=True, text=True
+        )
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert [False, True, False, True, True] == json.loads(done.stdout)
+
+
 class Slow(bytes):
     """Bytes that keep the thread that measures them, as a disk does that hangs."""
 

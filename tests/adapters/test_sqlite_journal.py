@@ -1,5 +1,6 @@
 """The SQLite journal is durable, chained, exclusive, and never made anew behind the operator's back."""
 
+import os
 import signal
 import sqlite3
 import stat
@@ -12,6 +13,8 @@ import anyio
 import pytest
 from blake3 import blake3
 
+from compute_bridge.adapters.sqlite_chain import JOURNAL_FILE
+from compute_bridge.adapters.sqlite_file import create_file, open_file
 from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
 from compute_bridge.ports.errors import JournalError
 from compute_bridge.ports.journal import GENESIS, EventDraft, JournalEvent, JournalUnwritableError, LeaseRow
@@ -243,6 +246,21 @@ async def test_what_a_killed_process_was_told_is_there_and_whole(path, clock):
     assert len(events) % 2 == 0
 
 
+_OPEN = """
+import sys
+from pathlib import Path
+import anyio
+from compute_bridge.adapters.sqlite_journal import open_sqlite_journal
+from compute_bridge.testing.clock import VirtualClock
+
+async def main():
+    async with open_sqlite_journal(Path(sys.argv[1]), VirtualClock()):
+        pass
+
+anyio.run(main)
+"""
+
+
 # --- one bridge -------------------------------------------------------------------------------
 
 
@@ -258,6 +276,18 @@ async def test_a_second_process_is_refused_and_told_who_holds_it(path, clock):
         await anyio.to_thread.run_sync(process.communicate)
     async with open_sqlite_journal(path, clock) as journal:
         await journal.verify()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
+async def test_a_journal_on_a_read_only_disk_is_refused_with_the_mend(path, clock):
+    async with open_sqlite_journal(path, clock, create=True):
+        pass
+    mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$1" -c "$2" "$3"'
+    command = ["unshare", "--mount", "sh", "-c", mount, path.parent, sys.executable, _OPEN, path]
+    done = await anyio.to_thread.run_sync(lambda: subprocess.run(command, capture_output=True, text=True))
+
+    assert f"JournalError: journal {path}: cannot be locked" in done.stderr
+    assert "keep it on a local disk that is writable" in done.stderr
 
 
 async def test_a_second_opening_in_one_process_is_refused(journal, path, clock):
@@ -330,6 +360,15 @@ async def test_a_locked_journal_is_unwritable_and_then_well_again(path, clock):
 
 
 # --- what does not hold -----------------------------------------------------------------------
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(path) -> None:
+    create_file(path, JOURNAL_FILE)
+    with closing(open_file(path, JOURNAL_FILE, busy_ms=0, writes=True)) as db:
+        (mode,), (synchronous,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous"))
+
+    full = 2
+    assert ("wal", full) == (mode, synchronous)
 
 
 async def test_a_missing_journal_is_made_only_on_demand(path, clock):

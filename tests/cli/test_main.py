@@ -77,6 +77,7 @@ Usage: compute-bridge COMMAND [ARGUMENTS]
 Sell compute from clouds and racks behind one attested identity.
 
 Commands:
+  catalog  Read, show and check what backends could sell, and at what cost.
   config   Check, show or describe the boot file.
 """
 

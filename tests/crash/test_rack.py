@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from random import Random  # noqa: TID251 - seeded, and the seed is told
 
 import pytest
 from attrs import frozen
@@ -47,7 +46,7 @@ def played(request):
         # One alone brings the image; the others find it there.
         stories = [Plan(name) for name in RACK_STORIES if name.startswith(cloud)]
         unkilled = matrix.play(stories[:1]) + matrix.play(stories[1:])
-        within = rack_plans.within_calls(unkilled, LINK, Random(CI_SEED), count=AMONG_AWAITS[cloud])
+        within = rack_plans.within_calls(unkilled, LINK, CI_SEED, count=AMONG_AWAITS[cloud])
         groups = [rack_plans.killed(cloud), within, rack_plans.cut(cloud), rack_plans.cut_and_killed(cloud)]
         verdicts = iter(matrix.play([plan for group in groups for plan in group]))
         yield Played(cloud, unkilled, *([next(verdicts) for _ in group] for group in groups))
@@ -111,7 +110,7 @@ def test_soak_of_every_point_and_of_cuts_drawn_at_random(cloud, capsys):
     with open_matrix(cloud=cloud) as matrix:
         stories = [Plan(name) for name in RACK_STORIES if name.startswith(cloud)]
         recorded = matrix.play(stories[:1]) + matrix.play(stories[1:])
-        verdicts = matrix.play(rack_plans.drawn(recorded, Random(seed), count=count))
+        verdicts = matrix.play(rack_plans.drawn(recorded, seed, count=count))
     killed, cuts = (sum(map(len, kind)) for kind in zip(*((one.deaths, one.cuts) for one in verdicts), strict=True))
     tell(capsys, f"soak on {cloud}: {len(verdicts)} schedules, {killed} deaths, {cuts} cuts, seed {seed}")
 

@@ -14,6 +14,7 @@ import pytest
 from compute_bridge import builtin, ports
 from compute_bridge.adapters.boot_overrides import RESERVED
 from compute_bridge.adapters.boot_settings import KeySpec, kind_schema, schema
+from compute_bridge.cli import catalog as catalog_module
 from compute_bridge.cli import config as config_module
 from compute_bridge.cli import plugins as plugins_module
 from compute_bridge.cli.exits import Exit, exit_code
@@ -121,7 +122,10 @@ def test_every_command_is_described():
     assert described == commands_of_the_workspace()
 
 
-@pytest.mark.parametrize("module", [config_module, plugins_module], ids=["config", "plugins"])
+MODULES = [catalog_module, config_module, plugins_module]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_every_subcommand_is_described(module: Any):
     word = module.__name__.rpartition(".")[2]
     group: Any = getattr(module, f"_{word}")

@@ -1,12 +1,15 @@
 """A bridge that drains: no new grants, the card says so, open leases run on, and the next start takes them back."""
 
 import json
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from attrs import evolve
 
 from compute_bridge.adapters.status_socket import SOCKET, serve_status
 from compute_bridge.cli.exits import Exit
@@ -17,9 +20,11 @@ from compute_bridge.host.sweep import NotServingError
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
+from compute_bridge.model.usage import Outcome
 from compute_bridge.ports.clock import poll
+from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.boot_text import BOOT_TEXT
-from crashkit.coalition import SSH_KEY
+from crashkit.coalition import SSH_KEY, Coalition, found
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -84,6 +89,74 @@ async def test_a_bridge_that_was_told_to_stop_is_not_talked_out_of_it(open_coali
         with pytest.raises(NotServingError, match="has been told to stop"):
             await answer(bridge, {"ask": "drain", "undo": True})
         assert (await answer(bridge, {"ask": "status"}))["stopping"]
+
+
+async def test_a_bridge_that_stops_with_no_lease_open_leaves_no_card_that_sells(open_coalition) -> None:
+    async with open_coalition() as coalition, coalition.bridge("one") as bridge:
+        before = await on_sale(coalition)
+        with anyio.fail_after(20):
+            await bridge.drain()
+
+        assert ([4], [0]) == (before, await on_sale(coalition))
+
+
+class DrainsMeanwhile:
+    """The market as a bridge sees it that is told to drain while it looks a grant's card up."""
+
+    def __init__(self, market, drain) -> None:
+        self._market = market
+        self._drain = drain
+
+    def __getattr__(self, name: str):
+        return getattr(self._market, name)
+
+    async def card(self, card_hash):
+        self._drain()
+        return await self._market.card(card_hash)
+
+
+async def test_a_grant_that_was_cleared_before_the_card_said_so_is_refused(open_coalition) -> None:
+    drains: list[Any] = []
+
+    def wrap(parts):
+        return evolve(parts, market=DrainsMeanwhile(parts.market, lambda: drains[0]()))
+
+    async with open_coalition() as coalition, coalition.bridge("one", wrap=wrap) as bridge:
+        drains.append(bridge.stop_selling)
+        market = coalition.requester().market
+        await coalition.requester().submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=Milliseconds(600_000))
+        async with aclosing(market.grants(0)) as grants:
+            _, grant = await anext(grants)
+        with anyio.fail_after(20):
+            log = (await await_log(market, grant.value)).value
+
+    assert (Outcome.REFUSED, Reason.DRAINING) == (log.outcome, log.reason)
+    assert {} == coalition.cloud.account.machines
+
+
+async def on_sale(coalition) -> list[int]:
+    return [card.value.max_leases for _, card in await coalition.requester().market.roster()]
+
+
+async def test_a_bridge_that_stops_does_not_wait_for_a_market_that_is_away(tmp_path: Path) -> None:
+    coalition = await found(tmp_path, MemoryCloud(), made=Coalition)
+    leave, gone = anyio.Event(), anyio.Event()
+
+    async def market(*, task_status) -> None:
+        async with coalition.market():
+            task_status.started()
+            await leave.wait()
+        gone.set()
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(market)
+        async with coalition.bridge("one") as bridge:
+            leave.set()
+            await gone.wait()
+            with anyio.fail_after(20):
+                await bridge.drain(card_s=0.1)
+
+            assert [4] == await on_sale(coalition)
 
 
 def test_undoing_has_nothing_to_wait_for(config, capsys) -> None:

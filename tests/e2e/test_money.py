@@ -116,6 +116,17 @@ async def test_a_cost_that_leaps_is_not_sold_on_and_touches_no_lease(tmp_path: P
         ]
 
 
+async def test_what_the_policy_asked_for_below_cost_stands_in_the_ledger(tmp_path: Path) -> None:
+    coalition = await found(tmp_path, MemoryCloud(), made=Coalition)
+    async with coalition.market(), coalition.bridge("one", margin_bps=0) as bridge:
+        told = await answer(bridge, {"ask": "rates"})
+
+        assert [] == told["in_force"]["rows"]
+        assert {("rate-refused", Reason.COST_FLOOR.value)} == {
+            (line["event"], line["reason"]) for line in told["ledger"]
+        }
+
+
 async def test_a_question_on_rates_that_is_none_is_refused(tmp_path: Path) -> None:
     async with leased(tmp_path) as (_, bridge, _, _, _):
         with pytest.raises(Exception, match="'limit' of 1 to 10000"):

@@ -200,6 +200,39 @@ async def test_what_the_market_gave_up_meanwhile_gets_no_machine(coalition) -> N
     assert {} == coalition.cloud.account.machines
 
 
+async def test_what_the_market_gave_up_while_its_machine_was_ordered_is_ended_at_once(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        stops: list[StopsAfter] = []
+        async with coalition.bridge("one", wrap=stopping(stops, "provision-intended")):
+            tasks.start_soon(lease_in_vain, coalition)
+            await stops[0].reached.wait()
+        async with aclosing(coalition.requester("looker").market.grants(0)) as grants:
+            _, grant = await anext(grants)
+        await wait(coalition, partial(statement_of, coalition, grant.value))
+        async with coalition.bridge("one") as again:
+            await wait(coalition, partial(is_closed, again))
+            ended = (await facts_of(again, grant.value)).require(Ended)
+        tasks.cancel_scope.cancel()
+
+    assert Reason.GRANT_SETTLED is ended.reason
+    assert set() == await coalition.cloud.running()
+
+
+async def test_the_duty_to_end_a_machine_is_written_with_the_intent_to_make_it(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        stops: list[StopsAfter] = []
+        async with coalition.bridge("one", wrap=stopping(stops, "provision-intended")) as bridge:
+            tasks.start_soon(lease_in_vain, coalition)
+            await stops[0].reached.wait()
+            (row,) = await bridge.parts.journal.lease_states()
+            *_, intent, duty = await bridge.parts.journal.events(lease=row.lease)
+            made = len(coalition.cloud.account.machines)
+        tasks.cancel_scope.cancel()
+
+    assert ("provision-intended", "terminate-intended", 0) == (intent.kind, duty.kind, made)
+    assert intent.body == duty.body
+
+
 async def statement_of(coalition, grant):
     return await coalition.network.find(channels.SETTLEMENTS, grant.id + channels.number(0))
 
@@ -361,14 +394,36 @@ async def test_a_machine_that_its_cloud_has_forgotten_is_billed_until_it_was_las
         async with coalition.bridge("one", meter_every_s=5):
             _, _, grant = await lease(coalition, 3_600_000)
             await coalition.clock.sleep_ms(12_000)
-        coalition.cloud.account.machines.clear()
+        lived_ms = forget_machine(coalition)
         await coalition.clock.sleep_ms(60_000)
         async with coalition.bridge("one", meter_every_s=5) as again:
             await wait(coalition, partial(is_closed, again))
             ended = (await facts_of(again, grant)).require(Ended)
 
     assert (Reason.LOST, Reason.END_LAST_SEEN) == (ended.reason, ended.evidence)
-    assert 5_000 <= ended.billable_ms < 60_000
+    assert 5_000 <= ended.billable_ms <= lived_ms
+
+
+async def test_a_machine_that_went_while_its_backend_was_silent_is_billed_until_it_was_last_seen(coalition) -> None:
+    async with coalition.market(), coalition.bridge("one", meter_every_s=5) as bridge:
+        _, _, grant = await lease(coalition, 3_600_000)
+        await coalition.clock.sleep_ms(12_000)
+        await coalition.cloud.go_down()
+        lived_ms = forget_machine(coalition)
+        await coalition.clock.sleep_ms(60_000)
+        await coalition.cloud.come_back()
+        await wait(coalition, partial(is_closed, bridge))
+        ended = (await facts_of(bridge, grant)).require(Ended)
+
+    assert (Reason.LOST, Reason.END_LAST_SEEN) == (ended.reason, ended.evidence)
+    assert 5_000 <= ended.billable_ms <= lived_ms
+
+
+def forget_machine(coalition):
+    """Return for how long the one machine had run."""
+    (machine,) = coalition.cloud.account.machines.values()
+    coalition.cloud.account.machines.clear()
+    return coalition.clock.utc_ms() - machine.started_ms
 
 
 # --- an extension in silence ----------------------------------------------------------------------
@@ -430,6 +485,25 @@ async def test_a_bridge_whose_identity_was_taken_over_makes_no_machine(coalition
         tasks.cancel_scope.cancel()
 
     assert LeaseState.OPENED is open_lease.facts.state
+    assert {} == coalition.cloud.account.machines
+
+
+async def test_a_bridge_whose_identity_was_taken_over_makes_no_machine_that_it_began_to_make(coalition) -> None:
+    async with coalition.market(), anyio.create_task_group() as tasks:
+        deaf, stops = evolve(coalition, network=DeafNetwork(coalition.network)), list[StopsAfter]()
+        async with coalition.bridge("one", wrap=stopping(stops, "provision-intended")):
+            tasks.start_soon(lease_in_vain, coalition)
+            await stops[0].reached.wait()
+        await coalition.cloud.go_down()
+        async with unadmitted(deaf) as old:
+            identity = old.parts.identity
+            await raise_epoch(coalition.network, identity.domain, identity.root, PublicKey(bytes(32)))
+            await coalition.cloud.come_back()
+            await coalition.clock.sleep_ms(20_000)
+            (open_lease,) = old.provider.leases.values()
+        tasks.cancel_scope.cancel()
+
+    assert LeaseState.PROVISIONING is open_lease.facts.state
     assert {} == coalition.cloud.account.machines
 
 

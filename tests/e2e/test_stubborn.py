@@ -7,18 +7,26 @@ import anyio
 import pytest
 from attrs import define, evolve, field
 
+from compute_bridge.adapters.memory_network import MemoryNetwork
 from compute_bridge.host.bridge import Bridge
 from compute_bridge.host.fleet import Fleet
-from compute_bridge.host.lease_state import Ended, Released, read_facts
+from compute_bridge.host.lease_state import Ended, LeaseState, Released, read_facts
 from compute_bridge.host.requester_state import NotYetError
 from compute_bridge.host.status import answer
 from compute_bridge.host.sweep import NotServingError
+from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import MicrosPerHour, Milliseconds
 from compute_bridge.model.usage import Figure, UsageMetrics, UsageSource
 from compute_bridge.ports.clock import Clock, poll
-from compute_bridge.ports.errors import CredentialsError, UnavailableError
+from compute_bridge.ports.errors import (
+    BooksUnwritableError,
+    CredentialsError,
+    MarketError,
+    NetworkError,
+    UnavailableError,
+)
 from compute_bridge.ports.journal import JournalUnwritableError
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.coalition import SSH_KEY, Coalition, found
@@ -336,3 +344,143 @@ async def test_a_statement_that_came_before_our_claim_is_reconciled_with_it_all_
         statement = (await requester.market.statement(grant.id)).value
 
         assert 0 < statement.charge - statement.provider_fee == await bridge.parts.settlement.balance()
+
+
+def without_grants(fulls):
+    def wrap(parts):
+        fulls.append(Full(parts.journal, "granted"))
+        return evolve(parts, journal=fulls[-1])
+
+    return wrap
+
+
+async def test_a_grant_that_comes_while_the_disk_is_full_is_taken_on_when_there_is_room(coalition) -> None:
+    fulls: list[Full] = []
+    async with coalition.market(), coalition.bridge("one", wrap=without_grants(fulls)) as bridge:
+        requester, handle = await submit(coalition, 60_000)
+        await wait(coalition, partial(is_cleared, requester))
+        await coalition.clock.sleep_ms(10_000)
+        taken = len(bridge.provider.leases)
+        fulls[0].is_mended = True
+        await requester.serve_until_receipt(handle)
+
+        assert (0, 1) == (taken, len(bridge.provider.leases))
+
+
+async def is_cleared(requester):
+    return await requester.market.network.tail(channels.GRANT_STREAM) or None
+
+
+class MuteNetwork(MemoryNetwork):
+    """A network that tells nobody's epoch any more once it is mute."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        super().__init__()
+        vars(self).update(vars(network))
+        self.is_mute = False
+
+    async def get(self, collection, key):
+        if self.is_mute and collection == channels.EPOCHS:
+            raise NetworkError("no answer")
+        return await super().get(collection, key)
+
+
+async def test_a_machine_that_runs_is_taken_back_though_nobody_tells_whose_epoch_is_the_last(coalition) -> None:
+    fulls: list[Full] = []
+
+    def wrap(parts):
+        fulls.append(Full(parts.journal, "routed"))
+        return evolve(parts, journal=fulls[-1])
+
+    mute = evolve(coalition, network=MuteNetwork(coalition.network))
+    async with coalition.market(), anyio.create_task_group() as tasks, mute.bridge("one", wrap=wrap) as bridge:
+        requester, handle = await submit(coalition, 3_600_000)
+        tasks.start_soon(requester.serve_until_receipt, handle)
+        await wait(coalition, partial(is_made, coalition))
+        mute.network.is_mute = True
+        fulls[0].is_mended = True
+        (open_lease,) = bridge.provider.leases.values()
+        await wait(coalition, partial(is_delivered, open_lease))
+        tasks.cancel_scope.cancel()
+
+    assert 1 == len(coalition.cloud.account.machines)
+
+
+async def is_made(coalition):
+    return await coalition.cloud.running() or None
+
+
+async def is_delivered(lease):
+    return True if lease.facts.state is LeaseState.DELIVERED else None
+
+
+class FullBooks:
+    """A settlement whose books have no room for the first statements after its claim."""
+
+    def __init__(self, settlement) -> None:
+        self._settlement = settlement
+        self._has_claimed = False
+        self.refusals = 3
+
+    def __getattr__(self, name: str):
+        return getattr(self._settlement, name)
+
+    async def settle(self, claim):
+        result = await self._settlement.settle(claim)
+        self._has_claimed = True
+        return result
+
+    async def reconcile(self, statement):
+        if self._has_claimed and self.refusals:
+            self.refusals -= 1
+            raise BooksUnwritableError("disk is full")
+        return await self._settlement.reconcile(statement)
+
+
+async def test_a_statement_for_which_the_books_have_no_room_is_booked_once_they_have(coalition) -> None:
+    def wrap(parts):
+        return evolve(parts, settlement=FullBooks(parts.settlement))
+
+    away, back = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_market, coalition, away, back)
+        async with coalition.bridge("one", wrap=wrap) as bridge:
+            requester, _, grant = await lease(coalition, 60_000)
+            away.set()
+            # It has claimed, and nobody has stated anything.
+            await wait(coalition, partial(is_closed, bridge))
+            back.set()
+            await is_booked(bridge, requester, grant)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_statement_before_our_claim_is_booked_too_once_the_books_have_room(coalition) -> None:
+    def wrap(parts):
+        return evolve(parts, settlement=FullBooks(LateClaim(parts.settlement, parts.clock)))
+
+    async with coalition.market(), coalition.bridge("one", wrap=wrap) as bridge:
+        requester, _, grant = await lease(coalition, 60_000)
+        await is_booked(bridge, requester, grant)
+
+
+async def keep_market(coalition, away, back):
+    async with coalition.market():
+        await away.wait()
+    await back.wait()
+    async with coalition.market():
+        await anyio.sleep_forever()
+
+
+async def is_booked(bridge, requester, grant):
+    async def probe():
+        try:
+            statement = (await requester.market.statement(grant.id)).value
+        except MarketError:
+            return None
+        owed = statement.charge - statement.provider_fee
+        return True if owed > 0 and owed == await bridge.parts.settlement.balance() else None
+
+    with anyio.fail_after(20):
+        await poll(bridge.parts.clock, 1000, probe)
+
+    assert 0 == bridge.parts.settlement.refusals

@@ -65,7 +65,7 @@ mem_mib = 1024
 """
 
 
-def handshake() -> Handshake:
+def handshake(*, provider_fee: int = 0) -> Handshake:
     """Return the handshake of the coalition that the boot file names."""
     seed = UniqueId(b"\1" * 32)
     compute = ComputeConfig(
@@ -76,7 +76,7 @@ def handshake() -> Handshake:
         rule="lowest-rate",
         rule_fingerprint=Fingerprint(bytes(32)),
         requester_fee=BasisPoints(0),
-        provider_fee=BasisPoints(0),
+        provider_fee=BasisPoints(provider_fee),
         accept_within_ticks=10,
         quote_max_age_ticks=100,
         card_max_age_ticks=100,
@@ -100,9 +100,9 @@ def handshake() -> Handshake:
     return Handshake(coalition, compute)
 
 
-def make_folder(folder: Path, network: str = 'kind = "memory"') -> Path:
+def make_folder(folder: Path, network: str = 'kind = "memory"', *, provider_fee: int = 0) -> Path:
     """Make the boot file with these lines of ``[network]``, and what it points to; return the folder."""
-    page = handshake()
+    page = handshake(provider_fee=provider_fee)
     (folder / "handshake").write_bytes(codec.encode(page))
     (folder / "root.key").write_text(ROOT_SEED.hex() + "\n")
     (folder / "rack.key").write_text("not read before the fleet is built\n")

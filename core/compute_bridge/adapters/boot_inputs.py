@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from compute_bridge.adapters.catalog_file import CATALOG_FOLDER
 from compute_bridge.model.coalition import Handshake
 from compute_bridge.ports.errors import BootError, RecordError
 from compute_bridge.wire import codec
@@ -18,13 +19,13 @@ _DRAFT = re.compile(r"\..+\.[0-9a-f]{16}\.new(-wal|-shm|-journal)?")
 def prepare_folder(folder: Path) -> bool:
     """Make ``folder`` for the operator's eyes only where it is missing; return whether nothing was ever kept in it.
 
-    The draft of a file that a killed start had not finished is nothing yet.
+    The draft of a file that a killed start had not finished is nothing yet, and offer catalogs know of no lease.
 
     :raises BootError: if it cannot be made or read.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return all(_DRAFT.fullmatch(path.name) for path in folder.iterdir())
+        return all(_DRAFT.fullmatch(path.name) or path.name == CATALOG_FOLDER for path in folder.iterdir())
     except OSError as error:
         raise BootError(f"bridge.state_dir {folder}: {error.strerror}; name a folder that can be written") from error
 

@@ -27,11 +27,13 @@ def release_when_low(path: Path) -> bool:
     return is_low
 
 
-def hold(path: Path) -> None:
-    """Hold the reserve beside ``path`` unless it is held, or there is too little room to take some away."""
+def hold(path: Path) -> bool:
+    """Hold the reserve beside ``path``; return whether it is held, or there is so much room that it could be."""
     target = _file(path)
-    if target.exists() or free_bytes(path.parent) < 4 * RESERVE_BYTES:
-        return
+    if target.exists():
+        return True
+    if free_bytes(path.parent) < 4 * RESERVE_BYTES:
+        return False
     with suppress(OSError):  # a reserve is a help; that there is none stops nobody
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -40,6 +42,7 @@ def hold(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    return True
 
 
 def _file(path: Path) -> Path:

@@ -1,13 +1,12 @@
 """What a requester keeps, as files of its own: one folder for each request, mode 0700, files 0600."""
 
-import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 
 from anyio import to_thread
 
+from compute_bridge.adapters.whole_file import write_whole
 from compute_bridge.model.ids import RequestId
 from compute_bridge.ports.requester_store import MAX_PIECE_BYTES, RequesterStore, StoreError, check_piece
 
@@ -43,32 +42,10 @@ class FileRequesterStore(RequesterStore):
 def _write(path: Path, data: bytes) -> None:
     if len(data) > MAX_PIECE_BYTES:
         raise StoreError(f"{path}: {len(data)} bytes are more than the {MAX_PIECE_BYTES} of a piece")
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_synced(draft, data)
-        draft.replace(path)
-        _sync_folder(path.parent)
+        write_whole(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise StoreError(f"{path}: {error.strerror}; make its folder writable, with room on the disk") from error
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes | None:

@@ -67,7 +67,7 @@ class _Parts:
     meter: Callable[[sqlite3.Connection], tuple[int, int]]
     sizes: tuple[int, int]
     sequence: int
-    is_low: bool
+    has_reserve: bool
 
 
 class SqliteJournal(Journal):
@@ -80,7 +80,8 @@ class SqliteJournal(Journal):
         self._lock = parts.lock
         self._meter = parts.meter
         self._sizes = parts.sizes
-        reason = "full" if parts.is_low else ""
+        self._has_reserve = parts.has_reserve
+        reason = "" if parts.has_reserve else "full"
         self._health = JournalHealth(not reason, reason, clock.utc_ms(), parts.sequence, *parts.sizes)
         self._writer = SqliteWriter(
             parts.writer, "journal-writer", self._explain_write, committed=partial(self._measure, parts.writer)
@@ -107,7 +108,7 @@ class SqliteJournal(Journal):
 
     async def probe(self) -> JournalHealth:
         """Measure on the reader's thread; try to record only where there is room for more than that."""
-        await self._reader.run(self._measure)
+        await self._reader.run(self._look)
         health = self.health
         if health.is_writable or not self._has_room:
             return health
@@ -149,7 +150,10 @@ class SqliteJournal(Journal):
     @property
     def _has_room(self) -> bool:
         # What was full takes a small event and refuses the next one: it is full until there is room for many.
-        return self._health.reason != "full" or self._sizes[1] >= _ROOM_BYTES
+        if self._health.reason != "full":
+            return True
+        # The room that the reserve gave is there to end what runs, and what is sold would take it.
+        return self._has_reserve and self._sizes[1] >= _ROOM_BYTES
 
     def _note(self, reason: str, at_ms: int, *, sequence: int = 0) -> None:
         health = self._health
@@ -162,6 +166,11 @@ class SqliteJournal(Journal):
             since_ms=health.since_ms if reason == health.reason else at_ms,
             sequence=max(sequence, health.sequence),
         )
+
+    def _look(self, db: sqlite3.Connection) -> None:
+        with suppress(OSError):
+            self._has_reserve = hold(self._path)
+        self._measure(db)
 
     def _measure(self, db: sqlite3.Connection) -> None:
         # On a worker's thread; a disk that does not even tell its room leaves the last figures standing.
@@ -223,8 +232,8 @@ async def open_sqlite_journal(
 
     A missing file is made, with mode 0600, only when ``create`` is true: a bridge that has lost its journal
     must not begin a new one by itself. Beside it a little room is held, so that it opens on a full disk too; it is
-    unwritable then until there is more. An older journal is migrated, and kept beside it as it was. SQLite's own
-    pages are checked here, the chain by ``verify``.
+    unwritable then until that room can be held again. An older journal is migrated, and kept beside it as it was.
+    SQLite's own pages are checked here, the chain by ``verify``.
     ``max_bytes`` bounds the file; beyond it the journal counts as full. A write that takes longer than ``patience_s``
     real seconds counts as failed; one that lands all the same is the last until the journal is opened again.
 
@@ -246,7 +255,7 @@ def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _
             create_file(path, chain.JOURNAL_FILE)
         lock = _take_lock(path)
         undo.callback(lock.release)
-        is_low = _use_reserve(path)
+        _use_reserve(path)
         migrate_file(path, chain.JOURNAL_FILE, busy_ms=busy_ms)
         writer = open_file(path, chain.JOURNAL_FILE, busy_ms=busy_ms, writes=True)
         undo.callback(writer.close)
@@ -257,17 +266,22 @@ def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _
             (page_size,) = writer.execute("PRAGMA page_size").fetchone()
             writer.execute(f"PRAGMA max_page_count={max(max_bytes // page_size, 1)}")
         meter = partial(_measure, path, max_bytes=max_bytes)
-        parts = _Parts(lock, writer, reader, meter, meter(reader), chain.head(reader)[0], is_low)
-        hold(path)
+        has_reserve = _hold_reserve(path)
+        parts = _Parts(lock, writer, reader, meter, meter(reader), chain.head(reader)[0], has_reserve)
         undo.pop_all()
     return parts
 
 
-def _use_reserve(path: Path) -> bool:
-    is_low = release_when_low(path)
-    if is_low:
+def _use_reserve(path: Path) -> None:
+    if release_when_low(path):
         logger.error("journal %s: the disk is full; opened with the room that was kept for this: make room", path)
-    return is_low
+
+
+def _hold_reserve(path: Path) -> bool:
+    has_reserve = hold(path)
+    if not has_reserve:
+        logger.error("journal %s: the disk has no room to keep some for a start on a full disk: make room", path)
+    return has_reserve
 
 
 def _measure(path: Path, db: sqlite3.Connection, *, max_bytes: int | None) -> tuple[int, int]:
@@ -291,7 +305,8 @@ def _take_lock(path: Path) -> FileLock:
         ) from error
     except OSError as error:
         raise JournalError(
-            f"journal {path}: cannot be locked ({error}); keep it on a local disk, in a folder of this user"
+            f"journal {path}: cannot be locked ({error}); keep it on a local disk that is writable, "
+            "in a folder of this user"
         ) from error
 
 

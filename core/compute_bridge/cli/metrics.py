@@ -45,6 +45,19 @@ METRICS: Final = (
     Metric("compute_bridge_journal_room_bytes", False, "what they may still grow", "journal.room_bytes"),
     Metric("compute_bridge_offers", False, "offers known now", "fleet.backends.*", "backend"),
     Metric(
+        "compute_bridge_catalog_age_seconds", False, "age of the catalog in use",
+        "fleet.catalogs.*.age_ms", "backend", 0.001,
+    ),
+    Metric("compute_bridge_catalog_rows", False, "rows of the catalog in use", "fleet.catalogs.*.rows", "backend"),
+    Metric(
+        "compute_bridge_catalog_left_out", False, "rows left out of the last one",
+        "fleet.catalogs.*.left_out", "backend",
+    ),
+    Metric(
+        "compute_bridge_catalog_failures", False, "attempts that failed since the last good one",
+        "fleet.catalogs.*.failures", "backend",
+    ),
+    Metric(
         "compute_bridge_strays", False, "machines of no open lease in the last listing",
         "fleet.sweep.backends.*.strays", "backend",
     ),

@@ -107,7 +107,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     def use_catalog(self, catalog: Catalog) -> None:
         """Declare and offer from ``catalog`` from now on."""
-        self._offers = CatalogOffers(self.name, self._settings, self._cloud.images, catalog)
+        self._offers = CatalogOffers(self.name, self._settings, self._cloud.images, catalog, self._cloud.reaches)
 
     # --- making ---------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """From a catalog to what is declared and offered."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 from attrs import evolve, frozen
@@ -13,18 +14,23 @@ from compute_bridge.ports.backend import Offer
 
 @frozen(slots=False)
 class CatalogOffers:
-    """The offers of one backend from one catalog; none without one."""
+    """The offers of one backend from one catalog; none without one.
+
+    ``reaches`` is the cloud's: a stored catalog may name places that the table has given up since.
+    """
 
     backend: BackendName
     settings: CloudSettings
     images: tuple[str, ...]
     catalog: Catalog | None = None
+    reaches: Callable[[Offer], bool] = lambda _offer: True
 
     @cached_property
     def pairs(self) -> tuple[tuple[CatalogRow, Offer], ...]:
         """Each row on sale and its offer."""
         rows = self.catalog.rows if self.catalog is not None else ()
-        return tuple((row, self._offer(row)) for row in rows if self._is_sold(row))
+        sold = ((row, self._offer(row)) for row in rows if self._is_sold(row))
+        return tuple((row, offer) for row, offer in sold if self.reaches(offer))
 
     @cached_property
     def capabilities(self) -> tuple[Capability, ...]:

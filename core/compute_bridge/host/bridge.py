@@ -8,12 +8,14 @@ import anyio
 from attrs import define, field, frozen
 
 from compute_bridge.host.card import BootFacts, CardPublisher, Holding, raise_epoch
+from compute_bridge.host.catalogs import Catalogs
 from compute_bridge.host.epoch import Epoch, require_last
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import BootSecrets, Identity
 from compute_bridge.host.lease_state import LeaseState
 from compute_bridge.host.lease_tools import LeaseTools
 from compute_bridge.host.market import Market
+from compute_bridge.host.nudge import Nudge
 from compute_bridge.host.outbox import Outbox
 from compute_bridge.host.plugin_call import PluginResultError
 from compute_bridge.host.provider import Provider
@@ -26,6 +28,7 @@ from compute_bridge.model.ids import Fingerprint, GrantId, PublicKey
 from compute_bridge.model.quote import Evidence
 from compute_bridge.model.reason import Reason
 from compute_bridge.ports.attestation import QuoteSource
+from compute_bridge.ports.catalog import CatalogError
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import BootError, JournalError, NetworkError, RecordError
 from compute_bridge.ports.journal import Journal
@@ -37,6 +40,9 @@ from compute_bridge.wire.quote import parse_quote
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+LAST_CARD_S = 10.0
+"""How long a bridge that is to stop waits for the market to admit that it sells nothing, in real seconds."""
 
 
 @frozen
@@ -56,6 +62,7 @@ class BridgeParts:
     shuffle: Shuffle
     quotes: QuoteSource
     fleet: Fleet
+    catalogs: Catalogs
     rates: RateBook
     router: Router
     settlement: Settlement
@@ -85,6 +92,7 @@ class Bridge:
     epoch: Epoch | None = field(default=None, init=False)
     publisher: CardPublisher | None = field(default=None, init=False)
     provider: Provider | None = field(default=None, init=False)
+    _looks: Nudge = field(factory=Nudge, init=False)
 
     def __attrs_post_init__(self) -> None:
         parts = self.parts
@@ -127,6 +135,21 @@ class Bridge:
             raise BootError(f"quote source {parts.quotes.name} quoted other report data than it was given")
         self.proof = Proof(binding, evidence, post_hash(parts.image, b"", quote.mr_td))
         return self.proof
+
+    async def stock(self) -> None:
+        """Hand each backend its catalog: the stored one or, where leases need not wait for that, one fetched now.
+
+        :raises CatalogError: if a stored one cannot be used, unless leases are open: they are served to their end.
+        """
+        has_open_leases = await self.has_open_leases()
+        try:
+            await self.parts.catalogs.load()
+        except CatalogError as error:
+            if not has_open_leases:
+                raise
+            logger.error("open leases are served, and nothing is sold on what cannot be read: %s", error)  # noqa: TRY400
+        if not has_open_leases:
+            await self.parts.catalogs.fetch_missing()
 
     async def look(self) -> None:
         """Ask every backend for its offers and the rate policy for its rates."""
@@ -186,6 +209,7 @@ class Bridge:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_looking)
             tasks.start_soon(self._keep_benches)
+            tasks.start_soon(self.parts.catalogs.run, self._looks.nudge)
             tasks.start_soon(self.reconciler.run)
             tasks.start_soon(partial(publisher.run, every_ms=1000 * self.parts.boot.bridge.refresh_s))
             await provider.run()
@@ -195,10 +219,18 @@ class Bridge:
         _given(self.provider).draining = stop
         _given(self.publisher).changed()
 
-    async def drain(self) -> None:
-        """Take no new grants, say so on the card, and return when no lease is open; the bridge is to stop then."""
+    async def drain(self, *, card_s: float = LAST_CARD_S) -> None:
+        """Take no new grants, and return when no lease is open and the card says so; the bridge is to stop then.
+
+        A market that is away, and has not admitted such a card within ``card_s``, is not waited for.
+        """
         self.stopping = True
         self.stop_selling()
+        await _given(self.provider).idle()
+        # Else the market goes on awarding grants to a bridge that is gone, and each of them is a no-show.
+        with anyio.move_on_after(card_s):
+            await _given(self.publisher).withdrawn()
+        # What was awarded until then is refused, and that is logged.
         await _given(self.provider).idle()
 
     async def has_open_leases(self) -> bool:
@@ -214,7 +246,7 @@ class Bridge:
 
     async def _keep_looking(self) -> None:
         while True:
-            await self.parts.clock.sleep_ms(1000 * self.parts.boot.bridge.refresh_s)
+            await self._looks.wait(self.parts.clock, 1000 * self.parts.boot.bridge.refresh_s)
             try:
                 await self.parts.journal.probe()
                 await self.look()

@@ -139,6 +139,7 @@ class CardPublisher:
         self._card: Signed[ProviderCard] | None = None
         self._refusal: AdmissionError | None = None
         self._told = anyio.Event()
+        self._admitted = anyio.Event()
 
     @property
     def card(self) -> Signed[ProviderCard] | None:
@@ -153,6 +154,11 @@ class CardPublisher:
     async def first_verdict(self) -> None:
         """Return once the market has spoken of a card of this publisher; needs :meth:`run` to run."""
         await self._told.wait()
+
+    async def withdrawn(self) -> None:
+        """Return once the last card that the market admitted sells nothing; needs :meth:`run` to run."""
+        while self._card is not None and self._card.value.max_leases:
+            await self._admitted.wait()
 
     def changed(self) -> None:
         """Let :meth:`run` look at once whether the card still tells the truth."""
@@ -242,3 +248,5 @@ class CardPublisher:
             )
             raise self._refusal
         self._card, self._refusal = card, None
+        admitted, self._admitted = self._admitted, anyio.Event()
+        admitted.set()

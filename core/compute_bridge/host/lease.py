@@ -28,6 +28,7 @@ from compute_bridge.host.lease_state import (
     routed,
 )
 from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.host.listing import find_machine
 from compute_bridge.host.orders import make_order, offer_of
 from compute_bridge.host.routing import Placement, PlacementError
 from compute_bridge.model.control import ControlAction, ControlVerdict
@@ -150,7 +151,9 @@ class Lease:
     async def _placed(self, body: EnvelopeBody) -> Placement | None:
         """Return the machine; ``None`` where a backend that this start has not heard yet may still have one."""
         interrupted = self._interrupted(body)
-        if interrupted is None and self.is_resumed:
+        if interrupted is not None:
+            await self._require_own(interrupted[0])
+        elif self.is_resumed:
             await self._require_unsettled()
         try:
             return await self.tools.router.place(
@@ -168,6 +171,16 @@ class Lease:
                 return None
             await self.book.record(routed(error.lines))
             raise LeaseRefusedError(error.reason, str(error)[:500], outcome=_outcome(error)) from error
+
+    async def _require_own(self, order: Order) -> None:
+        """Take back what runs under an order whoever is the last epoch; only the last may make it."""
+        try:
+            found = await find_machine(self.tools.fleet.backend(order.offer.backend), order.token)
+        except ComputeBridgeError as error:
+            logger.info("lease %s: whether its machine runs is not known: %s", self._name, error)
+            found = None
+        if found is None:
+            await self.tools.fence()
 
     async def _require_unsettled(self) -> None:
         """Make no machine for a grant that the market gave up while the bridge was away: nobody would pay it."""

@@ -14,7 +14,13 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import Claim, EntryKind, SettlementKey
 from compute_bridge.model.units import UtcMs, charge
 from compute_bridge.model.usage import ComputeLog, Outcome
-from compute_bridge.ports.errors import MarketError, RecordConflictError, RecordError, SettlementError
+from compute_bridge.ports.errors import (
+    BooksUnwritableError,
+    MarketError,
+    RecordConflictError,
+    RecordError,
+    SettlementError,
+)
 from compute_bridge.wire.signing import Signed, sign
 
 logger = logging.getLogger(__name__)
@@ -87,12 +93,17 @@ class Closing:
         await self.book.record(Settled(result.reason), state=LeaseState.SETTLED)
 
     async def _reconcile(self) -> None:
-        """Reconcile a statement that came before our claim: whoever read it then had nothing to compare it with."""
+        """Reconcile a statement that came before our claim: whoever read it then had nothing to compare it with.
+
+        :raises BooksUnwritableError: if the books take nothing now.
+        """
         try:
             statement = await self.tools.market.statement(self.book.id)
         except (MarketError, RecordError):
             return
         try:
             await self.tools.settlement.reconcile(statement.value)
+        except BooksUnwritableError:
+            raise
         except SettlementError as error:
             logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all

@@ -51,9 +51,13 @@ def capability_union(capabilities: Iterable[Capability]) -> tuple[Capability, ..
 
     One that lies within another is left out.
     """
-    distinct = set(capabilities)
-    kept = [one for one in distinct if not any(one != other and _within(one, other) for other in distinct)]
-    return tuple(sorted(kept, key=_order))
+    kept: dict[tuple[str, str], list[Capability]] = {}
+    # What holds another one comes before it, so each is held against the few that are kept, not against a catalogue.
+    for one in sorted(set(capabilities), key=_extent, reverse=True):
+        beside = kept.setdefault((one.region, one.posture.value), [])
+        if not any(_within(one, other) for other in beside):
+            beside.append(one)
+    return tuple(sorted((one for ones in kept.values() for one in ones), key=_order))
 
 
 def _check_offer(backend: BackendName, offer: Offer, currency: str) -> None:
@@ -98,6 +102,13 @@ def _order(one: Capability) -> tuple[object, ...]:
     size = one.ceiling
     sizes = (size.cpu_millis, size.mem_mib, size.disk_gib, size.gpus)
     return (one.region, one.posture.value, one.networks, sizes, one.max_duration_ms)
+
+
+def _extent(one: Capability) -> tuple[int, ...]:
+    """Return what is at least as much for whatever holds ``one``, part by part, and more in one part at least."""
+    size = one.ceiling
+    sizes = (size.cpu_millis, size.mem_mib, size.disk_gib, size.gpus)
+    return (*sizes, one.max_duration_ms, len(one.networks))
 
 
 def _within(one: Capability, other: Capability) -> bool:

@@ -39,7 +39,14 @@ from compute_bridge.model.ids import BackendName, GrantId, PublicKey, short
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.usage import Outcome
-from compute_bridge.ports.errors import BackendError, JournalError, MarketError, NetworkError, SettlementError
+from compute_bridge.ports.errors import (
+    BackendError,
+    BooksUnwritableError,
+    JournalError,
+    MarketError,
+    NetworkError,
+    SettlementError,
+)
 from compute_bridge.ports.journal import JournalUnwritableError
 from compute_bridge.ports.notices import Interruption, SupportsNotices
 from compute_bridge.wire.signing import Signed, open_signed
@@ -253,13 +260,20 @@ class Provider:
         if lease is not None:
             # Before our log: the market has given the grant up, and nobody pays its machine any more.
             lease.conclude(Reason.GRANT_SETTLED)
-        if not statement.charge:
-            return
-        try:
-            result = await self.tools.settlement.reconcile(statement)
-            logger.info("grant %s: %s", short(statement.key.grant_id), result.state)
-        except SettlementError as error:
-            logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
+        if statement.charge:
+            await self._reconcile(statement)
+
+    async def _reconcile(self, statement: SettlementStatement) -> None:
+        while True:
+            try:
+                result = await self.tools.settlement.reconcile(statement)
+                return logger.info("grant %s: %s", short(statement.key.grant_id), result.state)
+            except BooksUnwritableError as error:
+                # Once our cursor is past it, nobody brings it again.
+                logger.error("settlement: again in %d ms: %s", RETRY_MS, error)  # noqa: TRY400 - as below
+            except SettlementError as error:
+                return logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
+            await self.tools.clock.sleep_ms(RETRY_MS)
 
     async def _notice(self, backend: BackendName, interruption: Interruption) -> None:
         for lease in list(self.leases.values()):

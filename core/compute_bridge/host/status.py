@@ -124,6 +124,7 @@ def _fleet(bridge: Bridge) -> dict[str, Any]:
     offers = Counter(offer.backend for offer in parts.fleet.offers())
     return {
         "backends": {backend.name: offers[backend.name] for backend in parts.fleet.backends},
+        "catalogs": parts.catalogs.state(),
         "dead_mans_switch": dict(parts.fleet.switches),
         "benches": [f"{bench.backend} {bench.place}: {bench.reason}" for bench in parts.fleet.bench_state()],
         "quarantined": _quarantined(bridge),

@@ -225,6 +225,20 @@ class LeaseSettings:
 
 
 @frozen(kw_only=True)
+class CatalogSettings:
+    """``[catalog]``: how often the backends of clouds read what they could sell, and at what cost."""
+
+    refresh_s: int = field(
+        default=21_600,
+        validator=whole(1, 10**7),
+        metadata=about("seconds between two readings of a backend's catalog"),
+    )
+    fetch_s: int = field(
+        default=300, validator=whole(1, 7200), metadata=about("seconds in which a backend must have read its catalog")
+    )
+
+
+@frozen(kw_only=True)
 class BackendSettings:
     """``[[backend]]``: one source of machines."""
 
@@ -253,6 +267,7 @@ class BootFile:
     routing: RoutingSettings
     settlement: SettlementSettings
     lease: LeaseSettings = LeaseSettings()
+    catalog: CatalogSettings = CatalogSettings()
     bands: tuple[CapacityBand, ...] = field(
         converter=_by_name,
         metadata=about("a segment of requirements that this bridge commits to serve", key="band"),

@@ -75,6 +75,12 @@ class Reason(StrEnum):
     STOP_FAILOVER = "stop-failover"
     BACKEND_FAULT = "backend-fault"
     PLUGIN_RESULT = "plugin-result"
+    # an offer catalog
+    CATALOG_CURRENCY = "catalog-currency"
+    CATALOG_UNIT = "catalog-unit"
+    CATALOG_SPOT = "catalog-spot"
+    CATALOG_SHRUNK = "catalog-shrunk"
+    CATALOG_FILE = "catalog-file"
     # the end of a lease
     RELEASED = "released"
     DEADLINE = "deadline"

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 
 from compute_bridge.model.catalog import Catalog
+from compute_bridge.model.errors import ComputeBridgeError
+from compute_bridge.model.ids import BackendName
 
 
 class SupportsCatalog(ABC):
@@ -26,3 +28,25 @@ class SupportsCatalog(ABC):
     @abstractmethod
     def use_catalog(self, catalog: Catalog) -> None:
         """Declare and offer from ``catalog`` from now on; no I/O."""
+
+
+class CatalogError(ComputeBridgeError):
+    """A stored catalog cannot be read or written; it stays as it is: tell the operator, sell on none that is unread."""
+
+
+class CatalogStore(ABC):
+    """The last good catalog of each backend, kept between starts."""
+
+    @abstractmethod
+    async def load(self, backend: BackendName, kind: str) -> Catalog | None:
+        """Return what is kept for ``backend``, or None if there is nothing.
+
+        :raises CatalogError: if it is damaged, newer than this release, or another backend's or kind's.
+        """
+
+    @abstractmethod
+    async def save(self, catalog: Catalog) -> None:
+        """Replace what is kept for its backend, at once and as a whole; durable when it returns.
+
+        :raises CatalogError: if it cannot be written, or what is there could not be loaded: that is never replaced.
+        """

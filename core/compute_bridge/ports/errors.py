@@ -161,3 +161,7 @@ class ReceiptError(ComputeBridgeError):
 
 class SettlementError(ComputeBridgeError):
     """Settlement refuses or disagrees; keep the claim and tell the operator."""
+
+
+class BooksUnwritableError(SettlementError):
+    """Settlement's own books take nothing now, and took nothing; settle or reconcile the same again later."""

@@ -179,6 +179,7 @@ class Settlement(ABC):
         """Claim what is owed; a second call with the same claim changes nothing and says the same.
 
         :raises SettlementError: if the same key comes with another amount, or the books are damaged.
+        :raises BooksUnwritableError: if the books take nothing now; the claim is made again.
         """
 
     @abstractmethod
@@ -186,6 +187,7 @@ class Settlement(ABC):
         """Compare the market's statement with our claim, and book it; idempotent.
 
         :raises SettlementError: if there is no such claim.
+        :raises BooksUnwritableError: if the books take nothing now; the statement is brought again.
         """
 
     @abstractmethod

@@ -36,7 +36,12 @@ _BAD_SHAPE = (
 
 def encode(value: object) -> bytes:
     """Return the one encoding of an attrs value."""
-    return dump(_converter(False).unstructure(value))
+    return dump(plain(value))
+
+
+def plain(value: object) -> Any:
+    """Return an attrs value as plain data: what :func:`encode` writes, for files of another syntax."""
+    return _converter(False).unstructure(value)
 
 
 def decode(raw: bytes, cls: type[T], *, max_bytes: int, fill: bool = False) -> T:
@@ -48,7 +53,14 @@ def decode(raw: bytes, cls: type[T], *, max_bytes: int, fill: bool = False) -> T
     :raises RecordError: if ``raw`` is longer than ``max_bytes`` (checked before anything is parsed), is
         not deterministic CBOR, or is not a valid ``cls``.
     """
-    data = load(raw, max_bytes=max_bytes)
+    return from_plain(load(raw, max_bytes=max_bytes), cls, fill=fill)
+
+
+def from_plain(data: object, cls: type[T], *, fill: bool = False) -> T:
+    """Return the value of class ``cls`` that plain data tells, as strictly as :func:`decode`.
+
+    :raises RecordError: if it is not a valid ``cls``.
+    """
     try:
         return _converter(fill).structure(data, cls)
     except _BAD_SHAPE as error:
@@ -123,6 +135,7 @@ def _converter(fill: bool) -> Converter:
         converter.register_structure_hook(kind, _exactly(kind))
     # cattrs asks by class before it asks by predicate, and would take the hook of str for a StrEnum.
     converter.register_structure_hook(StrEnum, _enum)
+    converter.register_unstructure_hook(StrEnum, lambda member: member.value)
     converter.register_structure_hook_func(_is_enum, _enum)
     converter.register_structure_hook_factory(_is_tuple, _tuple)
     converter.register_unstructure_hook(tuple, lambda items: [converter.unstructure(x) for x in items])

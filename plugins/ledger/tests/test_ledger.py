@@ -13,7 +13,7 @@ from compute_bridge.model.ids import Fingerprint, GrantId, ProviderId
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import Claim, EntryKind, SettlementKey, SettlementStatement
 from compute_bridge.model.units import Micros, MicrosPerHour, Milliseconds
-from compute_bridge.ports.errors import SettlementError
+from compute_bridge.ports.errors import BooksUnwritableError, SettlementError
 from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.testing.policies import SettlementConformance
 from compute_bridge_ledger.book import VERSION, open_book
@@ -268,11 +268,34 @@ async def settle_many(ledger):
 
 
 @pytest.mark.anyio
+async def test_a_second_claim_says_that_nothing_changes(tmp_path, caplog):
+    caplog.set_level("INFO")
+    async with opened(tmp_path) as ledger:
+        await ledger.settle(CLAIM)
+        first = caplog.text
+        await ledger.settle(CLAIM)
+
+    assert "" == first
+    assert f"{Reason.ALREADY_SETTLED}, nothing changes" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_booking_is_on_the_disk_when_it_returns(tmp_path):
+    async with opened(tmp_path) as ledger:
+        (mode,), (synchronous,) = (
+            ledger._book._db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
+        )
+
+    full = 2
+    assert ("wal", full) == (mode, synchronous)
+
+
+@pytest.mark.anyio
 async def test_a_full_disk_is_an_error_and_what_stands_stays(tmp_path):
     async with opened(tmp_path) as ledger:
         await ledger.settle(CLAIM)
         ledger._book._db.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(SettlementError, match="full"):
+        with pytest.raises(BooksUnwritableError, match="full"):
             await settle_many(ledger)
         ledger._book._db.execute("PRAGMA max_page_count = 100000")
 

@@ -1,7 +1,9 @@
 """Killed at any moment and started again, the market has lost nothing and doubled nothing."""
 
+import os
 import secrets
 import sys
+from random import Random  # noqa: TID251 - seeded, and the seed is told
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ MOMENTS = 69
 """How often something becomes durable in the story; the first test says when to change this."""
 STORIES = 500
 """How many are played in a soak."""
+SEED = "MARKET_SEED"
 
 
 @define
@@ -168,18 +171,32 @@ async def test_dying_again_soon_after_changes_nothing(world, make, moment):
     assert await read_end(world, requests) == the_end(world, requests)
 
 
-@pytest.fixture
-def moments():
-    """When the market dies, each time counted from its last start; pytest shows them where a test fails."""
-    drawn = [1 + secrets.randbelow(MOMENTS)]
-    drawn += [1 + secrets.randbelow(secrets.choice((3, 20, MOMENTS))) for _ in range(secrets.randbelow(8))]
-    sys.stdout.write(f"the market dies at moments {drawn}\n")
-    return drawn
+@pytest.fixture(scope="module")
+def seed():
+    """What every story of a soak is drawn from; ``MARKET_SEED`` plays them again."""
+    return int(os.environ.get(SEED, str(secrets.randbits(32))))
+
+
+def moments_of(seed, number):
+    """When the market dies in this story, each time counted from its last start."""
+    random = Random(f"{seed} {number}")
+    drawn = [random.randint(1, MOMENTS)]
+    return drawn + [random.randint(1, random.choice((3, 20, MOMENTS))) for _ in range(random.randrange(8))]
+
+
+def test_a_seed_draws_the_same_moments_again():
+    assert moments_of(7, 1) == moments_of(7, 1)
+    assert 1 < len({tuple(moments_of(seed, number)) for seed in (7, 8) for number in (1, 2)})
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("_story", range(STORIES))
-async def test_dying_at_moments_drawn_at_random_changes_nothing(world, make, moments, _story):
+@pytest.mark.parametrize("number", range(STORIES))
+async def test_dying_at_moments_drawn_at_random_changes_nothing(world, make, seed, number, capsys):
+    moments = moments_of(seed, number)
+    if not number:
+        with capsys.disabled():
+            print(f"\nsoak of the market: {SEED}={seed}")  # noqa: T201 - who plays it again needs it
+    sys.stdout.write(f"{SEED}={seed}: the market dies at moments {moments}\n")
     story = Story(world, make, [make.Fuse(moment) for moment in moments])
     requests = await story.play()
 

@@ -189,12 +189,14 @@ async def test_a_log_signed_before_a_reboot_counts(world, seller, grant):
     assert (await world.statement(grant)).reason is Reason.CHARGED
 
 
-async def test_a_replayed_log_changes_nothing(world, seller, grant):
+async def test_a_replayed_log_changes_nothing_and_the_market_says_so(world, seller, grant, caplog):
+    caplog.set_level("INFO")
     log = await seller.tell(grant)
     before = await world.balances()
     await world.network.append(channels.LOGS, b"again", log.raw)
     await world.settle_down()
 
+    assert f"{Reason.ALREADY_SETTLED} by this very log" in caplog.text
     assert await world.balances() == before
     assert len(await world.all(channels.SETTLEMENTS, SettlementStatement)) == 1
 

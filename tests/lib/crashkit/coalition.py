@@ -10,6 +10,7 @@ import anyio.to_thread
 from attrs import define, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from compute_bridge.adapters.catalog_file import FileCatalogStore
 from compute_bridge.adapters.direct_shuffle import DirectShuffle
 from compute_bridge.adapters.memory_network import MemoryNetwork
 from compute_bridge.adapters.quote_verifier import DcapQuoteVerifier
@@ -20,6 +21,7 @@ from compute_bridge.boot import publish_claim
 from compute_bridge.host.attempt import AttemptLimits
 from compute_bridge.host.boots import boot_keys, known_boots
 from compute_bridge.host.bridge import Bridge, BridgeParts
+from compute_bridge.host.catalogs import Catalogs
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import Identity
 from compute_bridge.host.journal_check import require_current
@@ -113,13 +115,18 @@ class Coalition:
     async def bridge(
         self, name: str, *, margin_bps: int = 2000, seed: int = 1, wrap: Wrap = lambda parts: parts, **settings: Any
     ) -> AsyncIterator[Bridge]:
-        """Run a bridge over the one cloud until the context ends, as a kill would end it."""
+        """Run a bridge over the one cloud until the context ends, as a kill would end it.
+
+        Unless a test says otherwise it waits long for an envelope: in hurried time a busy machine misses a minute.
+        """
+        settings.setdefault("envelope_wait_s", 3600)
         async with AsyncExitStack() as stack:
             parts = wrap(await self.parts(stack, name, margin_bps=margin_bps, seed=seed, **settings))
             bridge = Bridge(parts)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(parts.market.follow_almanac)
                 await bridge.prove()
+                await bridge.stock()
                 await bridge.look()
                 await bridge.reconcile()
                 await bridge.enter()
@@ -172,6 +179,13 @@ class Coalition:
             shuffle=DirectShuffle(self.network),
             quotes=SoftwareQuoteSource(self.attester, ROOT, now_s=self.clock.utc_ms() // 1000),
             fleet=fleet,
+            catalogs=Catalogs(
+                list(zip(boot.backends, backends, strict=True)),
+                FileCatalogStore(folder / "catalog"),
+                clock,
+                settings=boot.catalog,
+                currency=market.config.currency,
+            ),
             rates=RateBook(
                 CostPlus(CostPlusConfig(margin_bps=BasisPoints(margin_bps))),
                 currency="EUR",

@@ -1,7 +1,7 @@
 """Which deaths are played: every point that the unkilled stories pass, and more of them as a bridge recovers."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from random import Random  # noqa: TID251 - seeded, and the seed is told
 
 from crashkit.points import Kill
@@ -41,12 +41,29 @@ def chosen_plans(recorded: Iterable[Verdict]) -> list[Plan]:
     return list(first.values())
 
 
-def again(plans: Sequence[Plan], random: Random, *, count: int, deaths: int = 3) -> Iterator[Plan]:
+def drawn(plans: Iterable[Plan], seed: int, *, count: int) -> list[Plan]:
+    """Return ``count`` of the plans, or all, in the order that the seed gives them."""
+    every = list(plans)
+    return [plan for plan, _ in _turns(every, seed, count=min(count, len(every)))]
+
+
+def again(plans: Iterable[Plan], seed: int, *, count: int, deaths: int = 3) -> Iterator[Plan]:
     """Yield ``count`` of the plans, each with one or two deaths more as the bridge recovers; the market may die too."""
-    for _ in range(count):
-        plan = random.choice(plans)
+    for plan, random in _turns(plans, f"again {seed}", count=count):
         kills = list(plan.kills)
         for _ in range(random.randint(1, deaths - 1)):
             kills.append(Kill(kills[-1].life + 1, random.randint(1, RECOVERY_POINTS)))
         markets = [random.randint(50, LONGEST_MARKET_MS) for _ in range(random.choice(MARKET_DEATHS))]
         yield Plan(plan.story, tuple(kills), market_ms=tuple(markets))
+
+
+def _turns(plans: Iterable[Plan], seed: object, *, count: int) -> Iterator[tuple[Plan, Random]]:
+    """Yield ``count`` of the plans, no one twice before all have had their turn, each with what else is drawn for it.
+
+    All of it hangs on the seed and on the plan's own id: a story passes some points in one run and not in another,
+    and no such point may change what is drawn for the others.
+    """
+    order = sorted(plans, key=lambda plan: Random(f"{seed} {plan.id}").random())
+    for at in range(count):
+        turn, place = divmod(at, len(order))
+        yield order[place], Random(f"{seed} {order[place].id} {turn}")

@@ -1,4 +1,4 @@
-"""Points at the edges of what a bridge does outside itself: journal, network, backend."""
+"""Points at the edges of what a bridge does outside itself: journal, network, backend, settlement."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
-from compute_bridge.ports.errors import NetworkError, UnavailableError
+from compute_bridge.ports.errors import BooksUnwritableError, NetworkError, UnavailableError
 from compute_bridge.ports.journal import JournalUnwritableError
 from compute_bridge.testing.memory_account import CloudError
 from crashkit.awaits import instrument
@@ -40,6 +40,8 @@ def place() -> None:
     _probe("compute_bridge.adapters.sqlite_journal", "SqliteJournal", "record", _record, _no_room)
     for method in ("append", "put", "save_cursor", "find"):
         _probe("compute_bridge.adapters.sqlite_network", "SqliteNetwork", method, _network(method), NetworkError)
+    for method in ("settle", "reconcile"):
+        _probe("compute_bridge_ledger.ledger", "Ledger", method, _named(f"ledger {method}"), BooksUnwritableError)
     for module, cls in _BACKENDS:
         for method in _BACKEND:
             _probe(module, cls, method, _named(f"backend {method}"), UnavailableError)

@@ -5,6 +5,7 @@ from random import Random  # noqa: TID251 - seeded, and the seed is told
 
 from attrs import evolve
 
+from crashkit import plans as of_stories
 from crashkit.cuts import Cut
 from crashkit.plans import again, all_plans
 from crashkit.points import Kill
@@ -133,18 +134,18 @@ def cut_and_killed(cloud: str) -> list[Plan]:
     ]
 
 
-def within_calls(recorded: Sequence[Verdict], files: tuple[str, ...], random: Random, *, count: int) -> list[Plan]:
+def within_calls(recorded: Sequence[Verdict], files: tuple[str, ...], seed: int, *, count: int) -> list[Plan]:
     """Return deaths at awaits of ``files``, in the first story that is recorded; drawn from what all of them passed."""
     always = set.intersection(*(set(verdict.points[0]) for verdict in recorded))
     plans = [plan for plan in all_plans(recorded[:1], most=1) if plan.kills[0].name in always]
-    return random.sample([plan for plan in plans if _is_of(plan.kills[0].name, files)], count)
+    return of_stories.drawn([plan for plan in plans if _is_of(plan.kills[0].name, files)], seed, count=count)
 
 
 def _is_of(point: str, files: tuple[str, ...]) -> bool:
     return point.rpartition(" ")[2].startswith(files)
 
 
-def drawn(recorded: Sequence[Verdict], random: Random, *, count: int) -> list[Plan]:
+def drawn(recorded: Sequence[Verdict], seed: int, *, count: int) -> list[Plan]:
     """Return ``count`` deaths: half of them again in recovery, and about half with the link cut where the bridge dies.
 
     A bridge that starts while its only backend is silent refuses what it has not routed yet, which is another story:
@@ -152,8 +153,9 @@ def drawn(recorded: Sequence[Verdict], random: Random, *, count: int) -> list[Pl
     """
     every = all_plans(recorded, most=3)
     routed = {plan.id for verdict in recorded for plan in all_plans([verdict], most=3) if _is_routed(verdict, plan)}
-    plans = [*random.choices(every, k=count - count // 2), *again(every, random, count=count // 2)]
-    return [_with_cut(plan, random) if at % 2 and _first(plan) in routed else plan for at, plan in enumerate(plans)]
+    once = of_stories.drawn(every, seed, count=count - count // 2)
+    plans = [*once, *again(every, seed, count=count - len(once))]
+    return [_perhaps_cut(plan, Random(f"cut {seed} {plan.id}")) if _first(plan) in routed else plan for plan in plans]
 
 
 def _is_routed(verdict: Verdict, plan: Plan) -> bool:
@@ -167,7 +169,9 @@ def _first(plan: Plan) -> str:
     return Plan(plan.story, plan.kills[:1]).id
 
 
-def _with_cut(plan: Plan, random: Random) -> Plan:
+def _perhaps_cut(plan: Plan, random: Random) -> Plan:
+    if random.random() < 0.5:
+        return plan
     how = random.choice(("sshd", "nft", "dead"))
     return evolve(plan, cuts=(Cut(how, random.randint(1, LONGER_MS), plan.kills[0]),))
 

@@ -134,7 +134,7 @@ class Settings:
     """What differs from story to story in the bridge's boot file."""
 
     drain_s: int = 0
-    envelope_wait_s: int = 60
+    envelope_wait_s: int = 3600
     meter_every_s: int = 3600
     window_ms: int = 0
     refresh_s: int = 600

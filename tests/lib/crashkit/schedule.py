@@ -34,7 +34,6 @@ from crashkit.stories import STORIES, Story
 
 PATIENCE_S = 120
 """Much, since a machine may be busy with much else; what is quiet is so within two or three seconds."""
-PATIENCE_WITH_FAULTS_S = 8
 MOST_LIVES = 12
 MARKET = "market@"
 _TOLD = (0, -signal.SIGTERM, -signal.SIGKILL)
@@ -169,13 +168,12 @@ class Schedule:
             tasks.start_soon(self._keep_bridge, stage)
             tasks.start_soon(self._keep_market, stage)
             tasks.start_soon(cutter.play)
-            patience_s = PATIENCE_WITH_FAULTS_S if self.plan.plant else PATIENCE_S
-            with anyio.move_on_after(patience_s) as patience:
+            with anyio.move_on_after(PATIENCE_S) as patience:
                 await story.play(stage)
                 await stage.until(partial(self._is_quiet, stage))
             if patience.cancelled_caught:
                 states = lease_states(stage.scene)
-                self.verdict.violations.append(f"not quiet within {patience_s} s; leases: {states}")
+                self.verdict.violations.append(f"not quiet within {PATIENCE_S} s; leases: {states}")
             tasks.cancel_scope.cancel()
         self.verdict.cuts = cutter.done
 

@@ -172,6 +172,39 @@ class Stage:
         os.kill(self.bridge_pid, by)
         await self.until(self._has_stopped)
 
+    async def drain_bridge(self) -> None:
+        """Tell each bridge that sells to drain, once, and return when the market knows of none that sells."""
+        told: set[int] = set()
+
+        async def is_drained() -> bool:
+            # One that is starting does not hear yet.
+            if self.bridge_pid and self.bridge_pid not in told and await self._has_carded():
+                told.add(self.bridge_pid)
+                self._tell()
+            return not any(card.value.max_leases for _, card in await self.requester.market.roster())
+
+        await self.until(is_drained)
+
+    async def _has_carded(self) -> bool:
+        return "after append card-submissions" in read_points(self.scene.points(self.life))[0]
+
+    async def hurry_bridge(self) -> None:
+        """Send SIGTERM until the bridge has ended; the next one waits for :meth:`start_bridge`."""
+        await self.until(self._lives)
+        self.may_live, self.stopping = anyio.Event(), True
+
+        async def has_stopped() -> bool:
+            if self.stopping and self.bridge_pid:
+                self._tell()
+            return await self._has_stopped()
+
+        await self.until(has_stopped)
+
+    def _tell(self) -> None:
+        # It may have been killed a moment ago.
+        with suppress(ProcessLookupError):
+            os.kill(self.bridge_pid, signal.SIGTERM)
+
     async def passed(self, point: str) -> None:
         """Return once a life of the bridge has passed ``point``."""
         await self.until(lambda: self._has_passed(point))

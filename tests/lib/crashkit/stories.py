@@ -18,7 +18,7 @@ class Story:
     """One story. ``outcomes`` are the outcomes that its usage logs may have, whoever dies.
 
     ``meets`` is how the name of a point ends without which it would be another story. ``faults`` are what the bridge's
-    own journal, network and backend refuse: by the name of the call, how often in a life.
+    own journal, network, backend and books refuse: by the name of the call, how often in a life.
     """
 
     play: Callable[[Stage], Awaitable[None]]
@@ -107,6 +107,15 @@ async def _drained(stage: Stage) -> None:
     await stage.release(handle)
 
 
+async def _hurried(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.drain_bridge()
+    await stage.hurry_bridge()
+    stage.start_bridge()
+    await stage.release(handle)
+
+
 async def _early(stage: Stage) -> None:
     handle = await stage.submit(HOUR_MS)
     await stage.taken_on()
@@ -167,9 +176,11 @@ STORIES: dict[str, Story] = {
         settings=Settings(window_ms=2_000, sweep_every_s=5),
         levers={"loses": "yes"},
     ),
+    "unmade": Story(_released, "failed backend provision", faults={"backend provision": 5}),
     "stray": Story(_stray, "record reaped", settings=Settings(sweep_every_s=5, intent_window_s=1)),
     "pair": Story(_pair, "record released"),
     "drained": Story(_drained, "record released"),
+    "hurried": Story(_hurried, "record released", settings=Settings(drain_s=3600)),
     "early": Story(_early, "record released"),
     "unheard": Story(_unheard, "failed backend offers", settings=Settings(refresh_s=5)),
     "beforehand": Story(_beforehand, "record released"),
@@ -189,6 +200,8 @@ STORIES: dict[str, Story] = {
             "append shuffle/replies": 1,
             "append logs": 1,
             "append claims": 1,
+            "ledger settle": 1,
+            "ledger reconcile": 2,
             "save_cursor grant-stream": 1,
             "record granted": 1,
             "record opened": 1,

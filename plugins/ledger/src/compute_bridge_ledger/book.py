@@ -13,7 +13,7 @@ from compute_bridge.api import SettlementResult, SettlementState
 from compute_bridge.model.errors import RecordError
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import Claim, EntryKind, SettlementKey, SettlementStatement
-from compute_bridge.ports.errors import SettlementError
+from compute_bridge.ports.errors import BooksUnwritableError, SettlementError
 from compute_bridge.wire import codec
 
 APPLICATION = 0x63626C64
@@ -212,7 +212,9 @@ def _translated(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise SettlementError(f"settlement book {path}: cannot be used: {error}; mend it, nothing is lost") from error
+        raise BooksUnwritableError(
+            f"settlement book {path}: cannot be used: {error}; mend it, nothing is lost"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise SettlementError(f"settlement book {path} is damaged ({error}): put back a copy of it") from error
 

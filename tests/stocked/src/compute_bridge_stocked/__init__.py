@@ -1,0 +1,1 @@
+"""A backend that answers as a file says; for tests."""
