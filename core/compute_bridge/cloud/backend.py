@@ -162,6 +162,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         def up(machines: Machines) -> Machine | None:
             machine = self._made(machines, order.token)
             if machine is None:
+                _refuse_failed(machines, order.token)
                 self._refuse_absent(order, self._context.clock.monotonic_ms() - began_ms)
                 return None
             return machine if self._is_up(order, machine) else None
@@ -295,6 +296,13 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     def _still_going(self, instance: InstanceId) -> NoReturn:
         raise NotYetTerminatedError(f"backend {self.name}: {instance} is still going away; ask again")
+
+
+def _refuse_failed(machines: Machines, token: Token) -> None:
+    # What never ran may be gone by the first listing that shows it; the reason must not go with it.
+    for machine in machines.values():
+        if machine.tags.token == token and machine.failure is not None:
+            raise machine.failure
 
 
 def _is_over(machines: Machines, instance: InstanceId) -> bool:

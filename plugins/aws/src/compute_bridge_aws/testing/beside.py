@@ -1,0 +1,121 @@
+"""What stands beside EC2: the price list, the quotas and the metrics."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from compute_bridge.testing.physics.engine import Physics
+from compute_bridge.testing.physics.matter import Refusal
+from compute_bridge_aws.testing.iam import Access
+from compute_bridge_aws.testing.refusal import AwsRefusal
+from compute_bridge_aws.testing.stock import BY_NAME, TYPES, VOLUME_PRICE
+
+Answer = dict[str, Any]
+_PERIOD_S = 300
+
+
+class Beside:
+    """The other services. ``page`` is the most that a page of theirs holds."""
+
+    def __init__(self, physics: Physics, require: Callable[[list[Access]], None]) -> None:
+        self._physics = physics
+        self._require = require
+        self.page = 100
+        self.volume_price = VOLUME_PRICE
+
+    # --- pricing --------------------------------------------------------------------------------
+
+    def products(self, request: Mapping[str, Any]) -> Answer:
+        """Answer GetProducts."""
+        self._require([Access("pricing:GetProducts", "*")])
+        if request["ServiceCode"] != "AmazonEC2":
+            return {"PriceList": [], "FormatVersion": "aws_v1"}
+        terms = {one["Field"]: one["Value"] for one in request.get("Filters", []) if one["Type"] == "TERM_MATCH"}
+        items = [*self._machines(), *self._volumes()]
+        found = [json.dumps(item) for item in items if _matches(item["product"], terms)]
+        return self._paged(request, "PriceList", found) | {"FormatVersion": "aws_v1"}
+
+    def _machines(self) -> list[Answer]:
+        return [
+            _item(
+                "Compute Instance (bare metal)" if one.is_metal else "Compute Instance",
+                {
+                    "instanceType": one.name,
+                    "regionCode": region,
+                    "operatingSystem": system,
+                    "tenancy": tenancy,
+                    "preInstalledSw": "NA",
+                    "capacitystatus": "Used",
+                    "marketoption": "OnDemand",
+                },
+                one.price if (system, tenancy) == ("Linux", "Shared") else "9.9900000000",
+                "Hrs",
+            )
+            for region in self._physics.zones
+            for one in TYPES
+            if one.price
+            for system, tenancy in (("Linux", "Shared"), ("Windows", "Shared"), ("Linux", "Dedicated"))
+        ]
+
+    def _volumes(self) -> list[Answer]:
+        return [
+            _item("Storage", {"regionCode": region, "volumeApiName": name}, price, "GB-Mo")
+            for region in self._physics.zones
+            for name, price in (("gp3", self.volume_price), ("io2", "0.1250000000"))
+            if price
+        ]
+
+    def _paged(self, request: Mapping[str, Any], key: str, found: list[Any]) -> Answer:
+        begin = int(request.get("NextToken", "0"))
+        end = begin + min(self.page, request.get("MaxResults", 100))
+        return {key: found[begin:end], **({"NextToken": str(end)} if end < len(found) else {})}
+
+    # --- quotas ---------------------------------------------------------------------------------
+
+    def quotas(self, request: Mapping[str, Any], region: str) -> Answer:
+        """Answer ListServiceQuotas."""
+        self._require([Access("servicequotas:ListServiceQuotas", "*")])
+        if request["ServiceCode"] != "ec2":
+            raise AwsRefusal("NoSuchResourceException", "no such service")
+        limit = float(self._physics.quota(region).limit)
+        codes = ("L-1216C47A", "L-34B43A08", "L-DB2E81BA", "L-3819A6DF")
+        found = [{"ServiceCode": "ec2", "QuotaCode": code, "QuotaName": code, "Value": limit} for code in codes]
+        return self._paged(request, "Quotas", found)
+
+    # --- metrics --------------------------------------------------------------------------------
+
+    def metrics(self, request: Mapping[str, Any]) -> Answer:
+        """Answer GetMetricData: a machine is half busy, and takes 1000 bytes in and sends 2000 each period."""
+        self._require([Access("cloudwatch:GetMetricData", "*")])
+        return {"MetricDataResults": [self._series(one, request) for one in request["MetricDataQueries"]]}
+
+    def _series(self, query: Mapping[str, Any], request: Mapping[str, Any]) -> Answer:
+        stat = query["MetricStat"]
+        value = {"CPUUtilization": 50.0, "NetworkIn": 1000.0, "NetworkOut": 2000.0}[stat["Metric"]["MetricName"]]
+        id_ = stat["Metric"]["Dimensions"][0]["Value"]
+        start, end = (_seconds(request[name]) for name in ("StartTime", "EndTime"))
+        periods = int(end - start) // _PERIOD_S if self._has_run(id_) else 0
+        values = [value] * periods
+        return {"Id": query["Id"], "Label": query["Id"], "StatusCode": "Complete", "Timestamps": [], "Values": values}
+
+    def _has_run(self, id_: str) -> bool:
+        try:
+            return self._physics.get(id_).shape in BY_NAME
+        except Refusal:
+            return False
+
+
+def _seconds(moment: Any) -> float:
+    return moment.timestamp() if isinstance(moment, datetime) else float(moment)
+
+
+def _matches(product: Mapping[str, Any], terms: Mapping[str, str]) -> bool:
+    told = {"productFamily": product["productFamily"], **product["attributes"]}
+    return all(told.get(field) == value for field, value in terms.items())
+
+
+def _item(family: str, attributes: Mapping[str, str], price: str, unit: str) -> Answer:
+    dimension = {"unit": unit, "pricePerUnit": {"USD": price}, "beginRange": "0", "endRange": "Inf"}
+    terms = {"OnDemand": {"S.T": {"priceDimensions": {"S.T.D": dimension}, "termAttributes": {}}}}
+    return {"product": {"productFamily": family, "attributes": attributes, "sku": "S"}, "terms": terms}

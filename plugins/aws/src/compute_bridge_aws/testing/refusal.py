@@ -1,0 +1,38 @@
+"""A refusal in AWS's own words."""
+
+from compute_bridge.testing.physics.matter import Code, Refusal
+
+_STATUS = {
+    "AuthFailure": 401,
+    "UnauthorizedOperation": 403,
+    "DryRunOperation": 412,
+    "RequestLimitExceeded": 503,
+    "InsufficientInstanceCapacity": 500,
+    "InternalError": 500,
+}
+_CODES = {
+    Code.CREDENTIALS: "AuthFailure",
+    Code.THROTTLED: "RequestLimitExceeded",
+    Code.CAPACITY: "InsufficientInstanceCapacity",
+    Code.QUOTA: "VcpuLimitExceeded",
+    Code.NAME_TAKEN: "InvalidGroup.Duplicate",
+    Code.TOKEN_MISMATCH: "IdempotentParameterMismatch",
+    Code.TOKEN_USED_UP: "IdempotentInstanceTerminated",
+    Code.NOT_FOUND: "InvalidInstanceID.NotFound",
+    Code.IN_USE: "DependencyViolation",
+}
+
+
+class AwsRefusal(Exception):  # noqa: N818 - an answer of the fake, no error of ours
+    """AWS says no: a code, and a message that nobody may read anything from."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message or f"this is {code}"
+        self.status = _STATUS.get(code, 400)
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> "AwsRefusal":
+        """Return what EC2 says where the physics refuses."""
+        return cls(_CODES[refusal.code], f"refused: {refusal}")

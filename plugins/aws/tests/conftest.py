@@ -1,0 +1,50 @@
+"""What every test of this plugin stands on."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from compute_bridge_aws.backend import AwsBackend
+from compute_bridge_aws.sdk import Access, Sdk
+from compute_bridge_aws.testing.world import KEY_ID, AwsWorld
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Name the one event loop: asyncssh needs asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+def account() -> Iterator[AwsWorld]:
+    """Run an account at the fake AWS, with guests."""
+    with AwsWorld() as world:
+        yield world
+
+
+@pytest.fixture
+def late() -> Iterator[AwsWorld]:
+    """Run an account whose listings are 40 seconds late."""
+    with AwsWorld(propagation_ms=40_000) as world:
+        yield world
+
+
+@pytest.fixture
+def bare() -> Iterator[AwsWorld]:
+    """Run an account whose machines nobody can log in to."""
+    with AwsWorld(boots_guests=False) as world:
+        yield world
+
+
+@pytest.fixture
+async def backend(account: AwsWorld) -> AsyncIterator[AwsBackend]:
+    """Open a backend that sells by its own catalog."""
+    async with account.open() as opened:
+        assert isinstance(opened, AwsBackend)
+        yield opened
+
+
+@pytest.fixture
+def sdk() -> Callable[[AwsWorld], Sdk]:
+    """Return a maker of the slice over an account, for tests of the fake."""
+    return lambda world: Sdk(Access(KEY_ID, "s" * 40, endpoint_url=world.server.url))

@@ -1,0 +1,74 @@
+"""How many calls a lease costs, and that listing costs the same for one lease and for a thousand."""
+
+from typing import Any
+
+import anyio
+import pytest
+
+from compute_bridge.cloud.tags import tags_of
+from compute_bridge_aws.backend import AwsBackend
+from compute_bridge_aws.testing.world import AwsWorld
+
+_LISTINGS = 3
+
+
+@pytest.mark.anyio
+@pytest.mark.needs("sshd")
+async def test_a_lease_costs_two_changing_calls(account: AwsWorld, backend: AwsBackend):
+    [offer, *_] = await backend.offers()
+    # The first one of a region also makes the group that all share.
+    await backend.terminate((await backend.provision(account.order(offer))).id)
+    before = len([call for call in account.physics.calls if call.changes])
+    await backend.terminate((await backend.provision(account.order(offer))).id)
+    changes = [call.op for call in account.physics.calls if call.changes][before:]
+
+    assert changes == ["RunInstances", "TerminateInstances"]
+
+
+@pytest.mark.anyio
+@pytest.mark.needs("sshd")
+async def test_the_first_lease_makes_one_group(account: AwsWorld, backend: AwsBackend):
+    [offer, *_] = await backend.offers()
+    await backend.terminate((await backend.provision(account.order(offer))).id)
+    changes = [call.op for call in account.physics.calls if call.changes]
+
+    assert changes == [
+        "CreateSecurityGroup",
+        "RevokeSecurityGroupEgress",
+        "AuthorizeSecurityGroupEgress",
+        "AuthorizeSecurityGroupIngress",
+        "RunInstances",
+        "TerminateInstances",
+    ]
+
+
+def populate(world: AwsWorld, backend: AwsBackend, offer: Any, number: int) -> list[Any]:
+    machines = []
+    for at in range(number):
+        order = world.order(offer)
+        tags = {"Name": order.ownership.name, **tags_of(order, owner=world.config.owner, port=22022)}
+        launched = world.physics.launch(
+            region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id=f"i-{at:017x}", tags=tags
+        )
+        machines.append(world.instance_id(launched.machine))
+    return machines
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", [1, 100, 1000])
+async def test_a_listing_costs_one_call_a_region_whatever_runs(bare: AwsWorld, number: int):
+    async with bare.open() as backend:
+        assert isinstance(backend, AwsBackend)
+        [offer, *_] = await backend.offers()
+        machines = populate(bare, backend, offer, number)
+        listings, calls = backend.listing.reads, bare.physics.count("DescribeInstances")
+        async with anyio.create_task_group() as tasks:
+            for machine in machines:
+                tasks.start_soon(backend.watch_until_exit, machine)
+            while backend.listing.reads < listings + _LISTINGS:
+                await bare.clock.sleep_ms(1000)
+            tasks.cancel_scope.cancel()
+        listings, calls = backend.listing.reads - listings, bare.physics.count("DescribeInstances") - calls
+
+    assert listings >= _LISTINGS
+    assert 2 * (listings - 1) <= calls <= 2 * listings

@@ -1,0 +1,362 @@
+"""The faults of a cloud, one at a time; each ends with one outcome and nothing left at the fake."""
+
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from attrs import evolve
+
+from compute_bridge.model.ids import InstanceId
+from compute_bridge.ports.backend import Backend, ExitCause, Instance, Offer
+from compute_bridge.ports.errors import (
+    BackendError,
+    CredentialsError,
+    NoCapacityError,
+    QuotaError,
+    Scope,
+    ThrottledError,
+    UnavailableError,
+    UnservableError,
+)
+from compute_bridge_aws.backend import AwsBackend
+from compute_bridge_aws.testing.world import AwsWorld
+
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left(account: AwsWorld) -> AsyncIterator[None]:
+    yield
+    account.physics.come_back()
+    account.physics.accept_credentials()
+    await account.clock.sleep_ms(10_000)
+
+    assert await account.running() == frozenset()
+    assert await account.leftovers() == frozenset()
+
+
+async def offer_of(backend: Backend, *, zone: str = "eu-west-1a", shape: str = "t3.micro", spot: bool = False) -> Offer:
+    offers = await backend.offers()
+    return next(one for one in offers if (one.zone, one.shape, one.spot) == (zone, shape, spot))
+
+
+async def lease(account: AwsWorld, backend: Backend) -> Instance:
+    return await backend.provision(account.order(await offer_of(backend)))
+
+
+async def settle(account: AwsWorld, backend: Backend) -> None:
+    await account.clock.sleep_ms(backend.consistency_window_ms)
+
+
+async def test_a_lost_reply_is_found_by_its_token(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    account.physics.lose_next_answer()
+    with pytest.raises(UnavailableError):
+        await backend.provision(order)
+    instance = await backend.provision(order)
+
+    assert await account.running() == {instance.id}
+    assert account.physics.count("RunInstances") == 2
+    await backend.terminate(instance.id)
+
+
+async def test_a_lost_reply_is_not_sent_again_by_the_sdk(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    account.physics.lose_next_answer()
+    with pytest.raises(UnavailableError):
+        await backend.provision(order)
+
+    assert account.physics.count("RunInstances") == 1
+    await settle(account, backend)
+    found = await backend.find(order.token)
+    assert found is not None
+    await backend.terminate(found.id)
+
+
+async def test_no_capacity_is_an_answer_and_not_a_500_to_be_tried_again(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    account.physics.exhaust()
+    with pytest.raises(NoCapacityError) as caught:
+        await backend.provision(order)
+
+    assert account.physics.count("RunInstances") == 1
+    assert caught.value.scope is Scope.OFFER
+
+
+async def test_a_token_used_up_makes_nothing(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    instance = await backend.provision(order)
+    await backend.terminate(instance.id)
+    with pytest.raises(UnservableError):
+        await backend.provision(order)
+
+
+async def test_a_table_that_changed_meets_the_machine_of_the_token(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    instance = await backend.provision(order)
+    account.use(evolve(account.config, volume_type="io2"))
+    async with account.open() as other:
+        met = await other.provision(order)
+
+    assert met == instance
+    assert await account.running() == {instance.id}
+    await backend.terminate(instance.id)
+
+
+async def test_a_table_that_changed_makes_no_second_machine_of_a_used_up_token(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    await backend.terminate((await backend.provision(order)).id)
+    account.use(evolve(account.config, volume_type="io2"))
+    async with account.open() as other:
+        with pytest.raises(UnservableError, match="used up"):
+            await other.provision(order)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("Server.InsufficientInstanceCapacity", NoCapacityError),
+        ("Server.InternalError", NoCapacityError),
+        ("Client.VolumeLimitExceeded", QuotaError),
+        ("Client.InternalError", UnservableError),
+    ],
+)
+async def test_a_launch_that_fails_after_pending_says_why(
+    account: AwsWorld, backend: AwsBackend, code: str, kind: type[BackendError]
+):
+    account.physics.fail_next_launch(code)
+    with pytest.raises(kind):
+        await lease(account, backend)
+
+
+async def test_capacity_in_one_zone_is_of_that_zone(account: AwsWorld, backend: AwsBackend):
+    here, there = await offer_of(backend), await offer_of(backend, zone="eu-west-1b")
+    account.physics.exhaust("eu-west-1a")
+    with pytest.raises(NoCapacityError):
+        await backend.provision(account.order(here))
+    instance = await backend.provision(account.order(there))
+
+    assert await account.running() == {instance.id}
+    await backend.terminate(instance.id)
+
+
+async def test_a_quota_is_of_the_region_and_takes_the_offers_away(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    account.physics.use_up_quota()
+    with pytest.raises(QuotaError) as caught:
+        await backend.provision(order)
+    async with account.open() as other:
+        offers = await other.offers()
+
+    assert caught.value.scope is Scope.REGION
+    assert offers == ()
+
+
+async def test_a_throttled_create_is_sent_once(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    await backend.terminate((await lease(account, backend)).id)
+    sent = account.physics.count("RunInstances")
+    account.physics.throttle()
+    with pytest.raises(ThrottledError):
+        await backend.provision(order)
+    account.physics.relent()
+
+    assert account.physics.count("RunInstances") == sent + 1
+
+
+async def test_credentials_that_expire_mid_life_end_nothing(account: AwsWorld, backend: AwsBackend):
+    instance = await lease(account, backend)
+    account.physics.refuse_credentials()
+    with anyio.move_on_after(0.3) as watching:
+        await backend.watch_until_exit(instance.id)
+    with pytest.raises(CredentialsError):
+        await backend.find(instance.token)
+    with pytest.raises(CredentialsError):
+        await backend.terminate(instance.id)
+
+    assert watching.cancelled_caught
+    assert await account.running() == {instance.id}
+    account.physics.accept_credentials()
+    await backend.terminate(instance.id)
+
+
+async def test_pages_of_one_are_all_read(account: AwsWorld):
+    account.aws.ec2.page = 1
+    account.aws.beside.page = 1
+    async with account.open() as backend:
+        made = [await lease(account, backend) for _ in range(3)]
+        await settle(account, backend)
+        owned = await backend.list_owned()
+
+    assert {one.id for one in made} == {one.id for one in owned}
+    async with account.open() as backend:
+        for one in made:
+            await backend.terminate(one.id)
+
+
+async def test_a_machine_that_no_listing_shows_yet_is_not_lost(late: AwsWorld):
+    async with late.open() as backend:
+        instance = await lease(late, backend)
+        assert await late.running() == {instance.id}
+        await backend.terminate(instance.id)
+
+    assert await late.running() == frozenset()
+    assert await late.leftovers() == frozenset()
+
+
+async def test_a_cancelled_create_that_no_listing_shows_yet_is_ended(late: AwsWorld):
+    async with late.open() as backend:
+        held = late.physics.hold_next_create()
+        order = late.order(await offer_of(backend))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(backend.provision, order)
+            await held.reached.wait()
+            tasks.cancel_scope.cancel()
+        held.release()
+
+    assert await late.running() == frozenset()
+    assert await late.leftovers() == frozenset()
+
+
+async def test_two_bridges_and_a_crash_end_one_machine_once(account: AwsWorld, backend: AwsBackend):
+    instance = await lease(account, backend)
+    async with account.open() as other, anyio.create_task_group() as tasks:
+        tasks.start_soon(backend.terminate, instance.id)
+        tasks.start_soon(other.terminate, instance.id)
+        await account.kill(instance.id)
+    await settle(account, backend)
+
+    assert await backend.find(instance.token) is None
+
+
+async def test_a_preempted_machine_is_told_as_preempted(account: AwsWorld):
+    account.use(evolve(account.config, spot=True))
+    async with account.open() as backend:
+        instance = await backend.provision(account.order(await offer_of(backend, spot=True)))
+        account.physics.preempt(account.machine_of(instance.id).id, notice_ms=20_000)
+        seen = await backend.watch_until_exit(instance.id)
+
+    assert seen.cause is ExitCause.PREEMPTED
+
+
+async def test_a_machine_that_is_marked_is_told_by_its_spot_request(account: AwsWorld, sdk):
+    account.use(evolve(account.config, spot=True))
+    filters = [{"Name": "status-code", "Values": ["marked-for-termination"]}]
+    async with account.open() as backend:
+        instance = await backend.provision(account.order(await offer_of(backend, spot=True)))
+        before = await anyio.to_thread.run_sync(sdk(account).spot_requests, "eu-west-1", filters)
+        account.physics.preempt(account.machine_of(instance.id).id, notice_ms=3_600_000)
+        [marked] = await anyio.to_thread.run_sync(sdk(account).spot_requests, "eu-west-1", filters)
+        await backend.terminate(instance.id)
+
+    assert before == []
+    assert f"eu-west-1/{marked['InstanceId']}" == instance.id
+
+
+async def test_a_guest_that_powers_off_early_has_exited(account: AwsWorld, backend: AwsBackend):
+    instance = await lease(account, backend)
+    account.physics.shut_down(account.machine_of(instance.id).id)
+    seen = await backend.watch_until_exit(instance.id)
+
+    assert seen.cause is ExitCause.EXITED
+
+
+async def test_a_crash_is_a_loss(account: AwsWorld, backend: AwsBackend):
+    instance = await lease(account, backend)
+    await account.kill(instance.id)
+    seen = await backend.watch_until_exit(instance.id)
+
+    assert seen.cause is ExitCause.LOST
+
+
+async def test_an_end_that_we_asked_for_is_told_with_its_time(account: AwsWorld, backend: AwsBackend):
+    instance = await lease(account, backend)
+    await backend.terminate(instance.id)
+    seen = await backend.watch_until_exit(instance.id)
+
+    assert seen.cause is ExitCause.TERMINATED
+    assert instance.started_at <= seen.ended_at <= account.clock.utc_ms()
+
+
+async def test_a_deadline_while_no_bridge_lives_is_told_as_one(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    ends_at = type(order.ends_at)(account.clock.utc_ms() + account.near_end_ms)
+    instance = await backend.provision(evolve(order, ends_at=ends_at))
+    await account.clock.sleep_ms(account.near_end_ms + 120_000)
+    async with account.open() as other:
+        owned = await other.list_owned()
+        seen = await other.watch_until_exit(instance.id)
+
+    assert owned == ()
+    assert seen.cause is ExitCause.DEADLINE
+
+
+async def test_a_region_that_is_disabled_is_left_out_of_the_catalog(
+    account: AwsWorld, caplog: pytest.LogCaptureFixture
+):
+    account.aws.ec2.disabled = {"us-east-2"}
+    async with account.open() as backend:
+        regions = {capability.region for capability in backend.capabilities()}
+
+    assert regions == {"eu-west-1"}
+    assert "region us-east-2 is left out of the catalog: it is not enabled for the account" in caplog.text
+
+
+async def test_a_listing_wants_every_region_and_names_the_silent_one(account: AwsWorld, backend: AwsBackend):
+    account.physics.go_down("us-east-2")
+    with pytest.raises(UnavailableError, match="list machines in us-east-2"):
+        await backend.list_owned()
+    account.aws.ec2.disabled = {"us-east-2"}
+    account.physics.come_back()
+    with pytest.raises(CredentialsError, match="list machines in us-east-2: AuthFailure"):
+        await backend.list_owned()
+
+
+async def test_a_dead_region_takes_no_other_down_with_it(account: AwsWorld):
+    account.physics.go_down("eu-west-1")
+    account.use(evolve(account.config, regions=account.config.regions[::-1]))
+    async with account.open_backend() as backend:
+        assert isinstance(backend, AwsBackend)
+        catalog = await backend.fetch_catalog()
+
+    assert {row.region for row in catalog.rows} == {"us-east-2"}
+
+
+async def test_two_owners_in_one_account_do_not_see_each_other(account: AwsWorld, backend: AwsBackend):
+    ours = await lease(account, backend)
+    account.use(evolve(account.config, owner="operator-2"))
+    async with account.open() as other:
+        theirs = await lease(account, other)
+        await settle(account, other)
+        await other.terminate(ours.id)
+        seen = {one.id for one in await other.list_owned()}
+
+        assert seen == {theirs.id}
+        assert await account.running() == {ours.id, theirs.id}
+        await other.terminate(theirs.id)
+    account.use(evolve(account.config, owner="operator-1"))
+    await backend.terminate(ours.id)
+
+
+async def test_a_group_that_was_deleted_is_made_again(account: AwsWorld, backend: AwsBackend):
+    first = await lease(account, backend)
+    await backend.terminate(first.id)
+    for group in account.physics.resources("security-group"):
+        account.physics.remove("security-group", group.id)
+    second = await lease(account, backend)
+
+    assert await account.running() == {second.id}
+    await backend.terminate(second.id)
+
+
+async def test_a_strange_id_is_nobodys(backend: AwsBackend):
+    for id_ in ("i-0123456789abcdef0", "eu-west-1/nothing", "mars-1/i-0123456789abcdef0"):
+        await backend.terminate(InstanceId(id_))
+
+
+async def test_an_unknown_code_concludes_nothing(account: AwsWorld, backend: AwsBackend):
+    order = account.order(await offer_of(backend))
+    await backend.terminate((await lease(account, backend)).id)
+    account.aws.refused_next = ["SomethingThatAmazonInventsTomorrow"]
+    with pytest.raises(UnavailableError, match="SomethingThatAmazonInventsTomorrow: this code is in no table of ours"):
+        await backend.provision(order)
