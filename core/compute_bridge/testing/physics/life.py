@@ -49,13 +49,24 @@ class Life:
         )
         return machine if end is None else self._ended(machine, end, now_ms)
 
+    def is_over(self, now_ms: int) -> bool:
+        """Return whether nothing of it is left; cheap for one that runs."""
+        timers_ms = [self.powers_off_ms, self.deadline.at_ms if self.deadline else None]
+        if not self.ends and all(at_ms is None or now_ms < at_ms for at_ms in timers_ms):
+            return False
+        end = self._end(now_ms)
+        return end is not None and end.then is Then.GONE and now_ms >= self._over_ms(end)
+
+    def _over_ms(self, end: End) -> int:
+        return end.at_ms if end.why is Why.FAILED else end.at_ms + self.ending_ms
+
     def _running_ms(self, by_ms: int) -> int:
         return self.boots_ms if self.boots_ms is not None and self.boots_ms <= by_ms else 0
 
     def _ended(self, machine: Machine, end: End, now_ms: int) -> Machine:
         if end.then is not Then.GONE:
             return evolve(machine, end=end, ended_ms=end.at_ms, state=_STANDING[end.then])
-        over_ms = end.at_ms if end.why is Why.FAILED else end.at_ms + self.ending_ms
+        over_ms = self._over_ms(end)
         if now_ms < over_ms:
             return evolve(machine, end=end, ended_ms=end.at_ms, state=State.ENDING)
         return evolve(machine, end=end, ended_ms=end.at_ms, gone_ms=over_ms, state=State.GONE)

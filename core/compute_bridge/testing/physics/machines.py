@@ -228,11 +228,13 @@ class Machines(Weather):
         """Return every machine of which anything is there now, whatever a listing shows."""
         with self.lock:
             now = self.now_ms()
-            machines = [life.at(now) for life in self._live.values()]
-            for machine in machines:
-                if not machine.exists:
-                    del self._live[machine.id]
-            return tuple(machine for machine in machines if machine.exists)
+            return tuple(life.at(now) for life in self._standing(now))
+
+    def _standing(self, now_ms: int) -> list[Life]:
+        """Return the lives of which anything is left; asked at every launch, so no machine is made for it."""
+        for id_ in [id_ for id_, life in self._live.items() if life.is_over(now_ms)]:
+            del self._live[id_]
+        return list(self._live.values())
 
     def retag(self, id: str, tags: Mapping[str, str]) -> Machine:
         """Replace a machine's tags."""
@@ -270,7 +272,8 @@ class Machines(Weather):
     def quota(self, region: str = "") -> Quota:
         """Return the vCPUs of a region, or of the account; each region has the same limit."""
         with self.lock:
-            used = sum(one.vcpus for one in self.existing() if region in ("", one.region))
+            standing = self._standing(self.now_ms())
+            used = sum(life.born.vcpus for life in standing if region in ("", life.born.region))
             cap = self.vcpu_quota if self._caps is None else self._caps.get(region, 0)
             return Quota(cap, used)
 

@@ -26,7 +26,8 @@ class Things:
 
     def add(self, thing: Resource) -> Resource:
         """Make one. Raises ``NAME_TAKEN``."""
-        if any((thing.kind, thing.id) == (other.kind, other.id) for other in self.all()):
+        other = self._standing.get((thing.kind, thing.id))
+        if other is not None and not self._is_dead(other):
             raise Refusal(Code.NAME_TAKEN, place=thing.place)
         return self.put(thing)
 

@@ -1,0 +1,79 @@
+"""From machine types and prices to the rows of a catalog."""
+
+from collections.abc import Iterable, Iterator
+
+from compute_bridge.model.catalog import Catalog, CatalogRow
+from compute_bridge.model.ids import BackendName
+from compute_bridge.model.rates import CostBasis, UnitNanos
+from compute_bridge.model.resources import Posture, Resources, Zone
+from compute_bridge.model.units import NanosPerHour, UtcMs
+from compute_bridge_gcp.config import GcpConfig, GcpRegion
+from compute_bridge_gcp.facts import ShapeSeen, Sku
+from compute_bridge_gcp.prices import Prices, with_confidential
+
+SOURCE = "cloud-billing-catalog"
+
+
+def catalog_of(
+    backend: BackendName,
+    config: GcpConfig,
+    zones: Iterable[str],
+    shapes: Iterable[ShapeSeen],
+    skus: Iterable[Sku],
+    *,
+    observed_at: UtcMs,
+) -> Catalog:
+    """Return one row for each shape on sale in each zone that is up, on demand and spot, if all of it has a price."""
+    prices = Prices(skus, disk_type=config.disk_type)
+    up = frozenset(zones)
+    rows: dict[tuple[str, str, str, bool], CatalogRow] = {}
+    for shape in shapes:
+        region = config.region_of(shape.zone)
+        if region is not None and shape.zone in up and _is_sold(config, shape):
+            rows |= {row.key: row for row in _rows(config, region, shape, prices, observed_at)}
+    return Catalog(backend, "gcp", observed_at, tuple(rows[key] for key in sorted(rows)))
+
+
+def _is_sold(config: GcpConfig, shape: ShapeSeen) -> bool:
+    """Return whether a shape is on sale and all its cost can be told: local disks and GPUs have prices of their own."""
+    return (
+        config.sells(shape.name)
+        and not (shape.is_deprecated or shape.has_local_disks or shape.accelerators)
+        and (shape.architecture or "x86_64") == config.architecture
+        and shape.vcpus > 0
+        and shape.mem_mib > 0
+    )
+
+
+def _rows(
+    config: GcpConfig, region: GcpRegion, shape: ShapeSeen, prices: Prices, observed_at: UtcMs
+) -> Iterator[CatalogRow]:
+    for spot in (False, True):
+        cost = _cost(config, region, shape, prices, observed_at, spot=spot)
+        if cost is not None:
+            yield CatalogRow(
+                region=region.name,
+                zone=Zone(shape.zone),
+                shape=shape.name,
+                resources=Resources(shape.vcpus * 1000, shape.mem_mib, config.max_disk_gib),
+                cost=cost,
+                posture=config.posture(shape.zone, shape.name),
+                spot=spot,
+                architecture=config.architecture,
+            )
+
+
+def _cost(
+    config: GcpConfig, region: GcpRegion, shape: ShapeSeen, prices: Prices, observed_at: UtcMs, *, spot: bool
+) -> CostBasis | None:
+    machine = prices.machine(region.name, shape, spot=spot)
+    disk_gib = prices.disk_gib(region.name)
+    address: NanosPerHour | None = NanosPerHour(0)
+    if config.public_address:
+        address = config.address_cost or prices.address(region.name, spot=spot)
+    if machine is None or disk_gib is None or address is None:
+        return None
+    units = UnitNanos(machine=machine, disk_gib=disk_gib)
+    if config.posture(shape.zone, shape.name) is not Posture.NONE:
+        units = UnitNanos(machine=with_confidential(units, config.confidential_cost, shape), disk_gib=disk_gib)
+    return CostBasis(config.currency, units, observed_at, SOURCE, address)

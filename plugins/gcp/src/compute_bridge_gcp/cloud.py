@@ -1,0 +1,258 @@
+"""Compute Engine behind the backend port: what is sent, and how the answers are read."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from uuid import uuid4
+
+from attrs import evolve
+
+from compute_bridge.cloud.calls import Calls
+from compute_bridge.cloud.machine import Cloud, Machine, Machines, MachineState
+from compute_bridge.model.catalog import Catalog, CatalogRow
+from compute_bridge.model.ids import InstanceId, Token
+from compute_bridge.model.resources import Posture
+from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, InstanceExit, Offer, Order
+from compute_bridge.ports.errors import BackendError, NoCapacityError, Scope, UnavailableError, UnservableError
+from compute_bridge_gcp.body import machine_body, owned_by, request_id
+from compute_bridge_gcp.catalog import catalog_of
+from compute_bridge_gcp.config import MAX_RUN_S, GcpConfig, GcpImage, GcpRegion
+from compute_bridge_gcp.ending import exit_in, where_target
+from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
+from compute_bridge_gcp.facts import Operation
+from compute_bridge_gcp.listing import explained, failed_machine, machines_in
+from compute_bridge_gcp.room import room_in
+from compute_bridge_gcp.sdk import Sdk, answer_of
+
+logger = logging.getLogger(__name__)
+
+# A machine stands in the listing as soon as its create is accepted; this leaves room for a replica that lags.
+_WINDOW_MS = Milliseconds(10_000)
+
+
+def zone_and_name(instance: InstanceId) -> tuple[str, str] | None:
+    """Return the zone and the name in an id of ours, or None for any other id."""
+    zone, slash, name = instance.partition("/")
+    return (zone, name) if slash and zone and name and "/" not in name else None
+
+
+class GcpCloud(Cloud):
+    """One project. What a create was answered is remembered until its machine runs or is known to have failed."""
+
+    def __init__(self, context: BackendContext, config: GcpConfig, sdk: Sdk) -> None:
+        self._context = context
+        self._config = config
+        self._sdk = sdk
+        self._pending: dict[Token, tuple[Order, Operation]] = {}
+        self._causes: dict[InstanceId, InstanceExit | None] = {}
+        self.calls = Calls(self._translated, at_once=config.calls_at_once)
+
+    @property
+    def switch(self) -> DeadMansSwitch:
+        """The vendor's own limit of a run."""
+        return DeadMansSwitch.CLOUD_SIDE
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The names in the table."""
+        return tuple(image.name for image in self._config.images)
+
+    @property
+    def window_ms(self) -> Milliseconds:
+        """How far a listing may be behind."""
+        return _WINDOW_MS
+
+    def reaches(self, offer: Offer) -> bool:
+        """Return True: a listing is of the whole project, whatever regions the table names."""
+        return True
+
+    # --- failures -------------------------------------------------------------------------------
+
+    def _translated(self, doing: str, error: Exception) -> BackendError | None:
+        answer = answer_of(error)
+        if answer is None:
+            return None
+        return MEANINGS.error(self._context.name, doing, answer.code, retry_after_s=answer.retry_after_s)
+
+    @staticmethod
+    def _code(error: BackendError) -> str:
+        answer = answer_of(error.__cause__) if isinstance(error.__cause__, Exception) else None
+        return answer.code if answer is not None else ""
+
+    def _failure(self, order: Order, operation: Operation) -> BackendError:
+        """Return why a create came to nothing. Its request id is spent, so what would pass by itself is no answer."""
+        doing = f"make {order.ownership.name} in {order.offer.zone}"
+        code = operation.codes[0]
+        error = MEANINGS.error(self._context.name, doing, code)
+        if MEANINGS.knows(code) and isinstance(error, UnavailableError):
+            return NoCapacityError(str(error), scope=Scope.OFFER)
+        return self._or_not_here(order, error, code)
+
+    @staticmethod
+    def _or_not_here(order: Order, error: BackendError, code: str) -> BackendError:
+        if order.offer.posture is not Posture.NONE and code in INVALID:
+            # No API tells where confidential machines are made; a bad request is how one hears of it.
+            return NoCapacityError(f"{error}; {order.offer.posture} seems not to be made here", scope=Scope.ZONE)
+        return error
+
+    # --- making ---------------------------------------------------------------------------------
+
+    def refuse(self, order: Order) -> None:
+        """Refuse what the table no longer has, what runs too long, and an image that is not for confidential ones."""
+        name = f"backend {self._context.name}: {order.ownership.name}"
+        if order.ends_at - self._context.clock.utc_ms() > MAX_RUN_S * 1000:
+            raise UnservableError(f"{name} would run beyond the vendor's limit of {MAX_RUN_S} s; sell shorter leases")
+        _, image = self._place(order)
+        if order.offer.posture is not Posture.NONE and not image.confidential:
+            raise UnservableError(f"{name}: image {image.name} is not marked confidential; give another or mark it")
+
+    def _place(self, order: Order) -> tuple[GcpRegion, GcpImage]:
+        region = self._config.region_of(order.offer.zone)
+        image = self._config.image_called(order.image.name.removeprefix("vm:"))
+        if region is None or image is None:
+            raise UnservableError(
+                f"backend {self._context.name}: the table has no {order.offer.zone} or no image {order.image.name}"
+            )
+        return region, image
+
+    async def create(self, order: Order) -> None:
+        """Send the insert; what it is answered decides, and after that the listing."""
+        region, image = self._place(order)
+        zone, name = order.offer.zone, order.ownership.name
+        body = machine_body(self._config, region, image, order, now_ms=self._context.clock.utc_ms())
+        insert = partial(self._sdk.insert, zone, request_id(order.token), body)
+        try:
+            operation = await self.calls.change(f"make {name} in {zone}", insert)
+        except BackendError as error:
+            code = self._code(error)
+            if code in ALREADY_EXISTS:
+                return
+            if (meant := self._or_not_here(order, error, code)) is not error:
+                raise meant from error.__cause__
+            raise
+        await self._accept(order, operation)
+
+    async def _accept(self, order: Order, operation: Operation) -> None:
+        if operation.codes and not ALREADY_EXISTS.isdisjoint(operation.codes):
+            return
+        if operation.is_done and operation.codes:
+            self._pending.pop(order.token, None)
+            raise self._failure(order, operation)
+        if operation.is_done and not await self._exists(order):
+            raise UnservableError(
+                f"backend {self._context.name}: {order.ownership.name} was made before and has ended; "
+                "its token is used up"
+            )
+        self._pending[order.token] = (order, operation)
+
+    async def _exists(self, order: Order) -> bool:
+        zone, name = order.offer.zone, order.ownership.name
+        try:
+            await self.calls.read(f"look at {name} in {zone}", partial(self._sdk.instance, zone, name))
+        except BackendError as error:
+            if self._code(error) in NOT_FOUND:
+                return False
+            raise
+        return True
+
+    # --- the truth ------------------------------------------------------------------------------
+
+    async def machines(self) -> Machines:
+        """List the project once; ask for an operation only where its machine is not to be seen."""
+        where = owned_by(self._config.owner)
+        seen = await self.calls.read("list machines", partial(self._sdk.instances, where))
+        machines = machines_in(seen, is_public=self._config.public_address)
+        by_token = {machine.tags.token: machine for machine in machines.values()}
+        for token, (order, operation) in list(self._pending.items()):
+            machine = by_token.get(token)
+            if machine is not None:
+                if machine.state is not MachineState.PENDING:
+                    self._pending.pop(token, None)
+            elif failure := await self._failed(order, operation):
+                stands_for = failed_machine(self._config, order, failure)
+                machines[stands_for.id] = stands_for
+        return await self._explained(machines)
+
+    async def _explained(self, machines: Machines) -> Machines:
+        """Return the machines, the stopped ones with their causes: asked for once a machine, for few stop."""
+        stopped = {id_ for id_, machine in machines.items() if machine.exit is not None and machine.failure is None}
+        self._causes = {id_: cause for id_, cause in self._causes.items() if id_ in stopped}
+        for id_ in stopped - self._causes.keys():
+            self._causes[id_] = await self.exit_of(id_)
+        return {id_: explained(machine, self._causes.get(id_)) for id_, machine in machines.items()}
+
+    async def _failed(self, order: Order, operation: Operation) -> BackendError | None:
+        if not operation.is_done:
+            operation = await self._looked_up(order, operation)
+            if order.token in self._pending:
+                self._pending[order.token] = (order, operation)
+        if not operation.is_done:
+            return None
+        # Without a code it was made, and has ended since; with one, somebody hears of it before the lease is over.
+        if not operation.codes or order.ends_at < self._context.clock.utc_ms():
+            self._pending.pop(order.token, None)
+            return None
+        return self._failure(order, operation)
+
+    async def _looked_up(self, order: Order, operation: Operation) -> Operation:
+        look = partial(self._sdk.operation, order.offer.zone, operation.name)
+        try:
+            return await self.calls.read(f"look at the making of {order.ownership.name}", look)
+        except BackendError as error:
+            if self._code(error) in NOT_FOUND:
+                return evolve(operation, is_done=True)
+            raise
+
+    async def exit_of(self, instance: InstanceId) -> InstanceExit | None:
+        """Return what the zone's operations tell of an end."""
+        place = zone_and_name(instance)
+        if place is None:
+            return None
+        look = partial(self._sdk.operations, place[0], where_target(*place))
+        try:
+            operations = await self.calls.read(f"read the end of {instance}", look)
+        except BackendError as error:
+            if self._code(error) in NOT_FOUND | INVALID:
+                return None
+            raise
+        return exit_in(operations, self._config.service_account)
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    async def delete(self, machine: Machine) -> None:
+        """Delete the machine; its disk and its address go with it."""
+        place = zone_and_name(machine.id)
+        if place is not None:
+            await self._delete(*place)
+
+    async def discard(self, order: Order, machines: Machines) -> None:
+        """Delete by name, whether or not a listing shows it, and forget the attempt."""
+        self._pending.pop(order.token, None)
+        await self._delete(order.offer.zone, order.ownership.name)
+
+    async def _delete(self, zone: str, name: str) -> None:
+        delete = partial(self._sdk.delete, zone, name, str(uuid4()))
+        try:
+            operation = await self.calls.change(f"end {name} in {zone}", delete)
+        except BackendError as error:
+            if self._code(error) in NOT_FOUND | NOT_READY:
+                return
+            raise
+        if operation.codes and operation.codes[0] not in NOT_FOUND | NOT_READY:
+            raise MEANINGS.error(self._context.name, f"end {name} in {zone}", operation.codes[0])
+
+    # --- for sale -------------------------------------------------------------------------------
+
+    async def fetch(self) -> Catalog:
+        """Read zones, machine types and prices."""
+        zones = await self.calls.read("list zones", self._sdk.zones)
+        shapes = await self.calls.read("list machine types", self._sdk.shapes)
+        skus = await self.calls.read("read the price list", self._sdk.skus)
+        now = UtcMs(self._context.clock.utc_ms())
+        return catalog_of(self._context.name, self._config, zones, shapes, skus, observed_at=now)
+
+    async def room(self) -> Callable[[CatalogRow], bool]:
+        """Ask for every region's quotas in one call."""
+        regions = await self.calls.read("read quotas", self._sdk.regions)
+        return room_in(regions)

@@ -1,0 +1,47 @@
+"""``compute-bridge gcp``: what an operator has to set up at Google; asks nobody and imports no SDK."""
+
+import json
+
+import click
+
+from compute_bridge.api import CommandContext
+from compute_bridge.model.resources import NetworkPolicy
+from compute_bridge_gcp.policy import ROLE_ID, role, rule_command, wanted_rules
+
+
+def gcp(context: CommandContext) -> int:
+    """Run ``compute-bridge gcp``."""
+    return int(_gcp.main(list(context.arguments), "compute-bridge gcp", standalone_mode=False, obj=context) or 0)
+
+
+@click.group(name="gcp", help="What a project at Google needs for a backend of kind gcp.")
+def _gcp() -> None: ...
+
+
+@_gcp.command(name="policy", short_help="Print the role and the firewall rules that are enough.")
+@click.option("--project", default="PROJECT", show_default=True, help="The project's id.")
+@click.option("--network", default="NETWORK", show_default=True, help="The network that the machines are in.")
+@click.option("--service-account", default="ACCOUNT", show_default=True, help="The service account's e-mail.")
+@click.option("--ssh-port", default=22, show_default=True, help="The port of the guests' SSH servers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the role and the rules.")
+@click.pass_obj
+def _policy(
+    context: CommandContext, *, project: str, network: str, service_account: str, ssh_port: int, as_json: bool
+) -> int:
+    """Print the role that the service account needs, and the firewall rules that the network needs.
+
+    Save the role as role.json, then run the commands. The bridge itself makes neither roles nor rules.
+    """
+    rules = wanted_rules(tuple(NetworkPolicy), ssh_port=ssh_port)
+    commands = [rule_command(rule, project=project, network=network) for rule in rules]
+    if as_json:
+        context.say(json.dumps({"role": role(), "commands": commands}, indent=2))
+        return 0
+    context.say(json.dumps(role(), indent=2))
+    context.say(f"# gcloud iam roles create {ROLE_ID} --project={project} --file=role.json")
+    member = f"--member=serviceAccount:{service_account} --role=projects/{project}/roles/{ROLE_ID}"
+    context.say(f"# gcloud projects add-iam-policy-binding {project} {member}")
+    for rule, command in zip(rules, commands, strict=True):
+        context.say(f"# {rule.why}:")
+        context.say(f"# {command}")
+    return 0

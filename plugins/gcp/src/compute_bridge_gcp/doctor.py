@@ -1,0 +1,152 @@
+"""Whether a project could serve a grant: who we are there, what we may, and what is lacking. Reads only."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from compute_bridge.cloud.calls import Calls
+from compute_bridge.model.catalog import Catalog
+from compute_bridge.ports.clock import Clock
+from compute_bridge.ports.doctor import Finding, Verdict
+from compute_bridge.ports.errors import BackendError
+from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
+from compute_bridge_gcp.facts import RegionSeen, Rule
+from compute_bridge_gcp.policy import PERMISSIONS, Wanted, lets_neighbours_in, meets, wanted_rules
+from compute_bridge_gcp.sdk import Sdk
+
+_MAX_SKEW_MS = 60_000
+_LENGTH = 500
+
+Fetch = Callable[[], Awaitable[Catalog]]
+
+
+class Doctor:
+    """One examination of a project; under another identity than the table's, nothing is asked."""
+
+    def __init__(self, config: GcpConfig, sdk: Sdk, calls: Calls, clock: Clock, fetch: Fetch) -> None:
+        self._config = config
+        self._sdk = sdk
+        self._calls = calls
+        self._clock = clock
+        self._fetch = fetch
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """Return what was found, the identity first."""
+        identity = await self._tried("identity", self._identity)
+        if any(finding.verdict is not Verdict.OK for finding in identity):
+            return tuple(identity)
+        findings = [*identity, *await self._tried("permissions", self._permissions)]
+        findings += await self._tried("clock", self._skew)
+        findings += await self._tried("quotas", self._quotas)
+        for image in self._config.images:
+            findings += await self._tried(f"image {image.name}", partial(self._image, image))
+        findings += await self._tried("firewall", self._networks)
+        findings += await self._tried("prices", self._prices)
+        return tuple(findings)
+
+    @staticmethod
+    async def _tried(check: str, look: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+        try:
+            return await look()
+        except BackendError as error:
+            return [Finding(check, Verdict.UNKNOWN, str(error)[:_LENGTH], "mend that first, then examine again")]
+
+    async def _identity(self) -> list[Finding]:
+        found = await self._calls.read("look whose credentials these are", self._sdk.identity)
+        if found == self._config.service_account:
+            return [Finding("identity", Verdict.OK, f"{found} in project {self._config.project}")]
+        detail = f"the credentials are of {found or 'no service account'}, pinned is {self._config.service_account}"
+        return [Finding("identity", Verdict.FAULT, detail, "give the credentials of the account that is pinned")]
+
+    async def _permissions(self) -> list[Finding]:
+        granted = await self._calls.read("ask what is granted", partial(self._sdk.granted, PERMISSIONS))
+        mend = "grant the role that compute-bridge gcp policy prints"
+        return [
+            Finding(f"permission {one}", Verdict.OK, "granted")
+            if one in granted
+            else Finding(f"permission {one}", Verdict.FAULT, "not granted in the project", mend)
+            for one in PERMISSIONS
+        ]
+
+    async def _skew(self) -> list[Finding]:
+        before = self._clock.utc_ms()
+        vendor = await self._calls.read("ask the time", self._sdk.vendor_ms)
+        # The header has whole seconds, so half of one is added; the truth lies between the two readings.
+        skew = (before + self._clock.utc_ms()) // 2 - (vendor + 500)
+        detail = f"{abs(skew) / 1000:.1f} s {'ahead of' if skew > 0 else 'behind'} the vendor's"
+        if abs(skew) <= _MAX_SKEW_MS:
+            return [Finding("clock", Verdict.OK, detail)]
+        return [Finding("clock", Verdict.FAULT, detail, "set this machine's clock: tokens and guests go by it")]
+
+    async def _quotas(self) -> list[Finding]:
+        seen = {one.name: one for one in await self._calls.read("read quotas", self._sdk.regions)}
+        return [self._quota(region, seen.get(region.name)) for region in self._config.regions]
+
+    @staticmethod
+    def _quota(region: GcpRegion, seen: RegionSeen | None) -> Finding:
+        check = f"quota {region.name}"
+        if seen is None or not seen.is_up:
+            return Finding(check, Verdict.FAULT, "the project has no such region, or it is down", "sell elsewhere")
+        if strays := sorted(set(region.zones) - set(seen.zones)):
+            return Finding(check, Verdict.FAULT, f"there is no zone {strays[0]}", "take it out of the table")
+        cpus = {name: left for name, left in sorted(seen.left.items()) if name.endswith("CPUS")}
+        detail = ", ".join(f"{name} {left:g} left" for name, left in cpus.items())[:_LENGTH]
+        if cpus.get("CPUS", 1) < 1:
+            return Finding(check, Verdict.FAULT, detail, "ask the vendor for more quota")
+        return Finding(check, Verdict.OK, detail or "no quota of vCPUs is told")
+
+    async def _image(self, image: GcpImage) -> list[Finding]:
+        look = partial(self._sdk.image_features, image.project, family=image.family, image=image.image)
+        features = await self._calls.read(f"look at image {image.name}", look)
+        wanted = {"GVNIC"}
+        if image.confidential:
+            wanted |= {"TDX_CAPABLE"} if self._config.tdx_zones else set()
+            wanted |= {"SEV_SNP_CAPABLE"} if self._config.sev_snp_zones else set()
+        detail = f"{image.source} has {', '.join(sorted(features)) or 'no features'}"[:_LENGTH]
+        if lacking := sorted(wanted - features):
+            mend = f"it lacks {', '.join(lacking)}: take another image, or do not call it confidential"
+            return [Finding(f"image {image.name}", Verdict.FAULT, detail, mend)]
+        return [Finding(f"image {image.name}", Verdict.OK, detail)]
+
+    async def _networks(self) -> list[Finding]:
+        findings, networks = [], set()
+        for region in self._config.regions:
+            look = partial(self._sdk.subnetwork_network, region.name, region.subnetwork)
+            check = f"subnetwork {region.subnetwork} {region.name}"
+            try:
+                network = await self._calls.read(f"look at subnetwork {region.subnetwork}", look)
+            except BackendError as error:
+                findings.append(Finding(check, Verdict.FAULT, str(error)[:_LENGTH], "name a subnetwork that is there"))
+            else:
+                networks.add(network)
+                findings.append(Finding(check, Verdict.OK, f"part of network {network}"))
+        rules = await self._calls.read("read firewall rules", self._sdk.rules)
+        wanted = wanted_rules(self._config.networks, ssh_port=self._config.ssh_port)
+        for network in sorted(networks):
+            here = [rule for rule in rules if rule.network == network]
+            findings += [_rule(network, one, here) for one in wanted]
+            findings.append(_internal(network, here))
+        return findings
+
+    async def _prices(self) -> list[Finding]:
+        catalog = await self._fetch()
+        if catalog.rows:
+            return [Finding("prices", Verdict.OK, f"{len(catalog.rows)} shapes with a price")]
+        mend = "look at shapes, at architecture, and at address_cost; what has no price is not sold"
+        return [Finding("prices", Verdict.FAULT, "no shape on sale has a price", mend)]
+
+
+def _rule(network: str, wanted: Wanted, rules: list[Rule]) -> Finding:
+    check = f"firewall {network} {wanted.name}"
+    for rule in rules:
+        if meets(rule, wanted):
+            return Finding(check, Verdict.OK, f"{rule.name}: {wanted.why}")
+    return Finding(
+        check, Verdict.FAULT, f"no rule sees to it that {wanted.why}", "run what compute-bridge gcp policy prints"
+    )
+
+
+def _internal(network: str, rules: list[Rule]) -> Finding:
+    check = f"firewall {network} internal"
+    if strays := [rule.name for rule in rules if lets_neighbours_in(rule)]:
+        return Finding(check, Verdict.FAULT, f"{strays[0]} lets guests reach each other", "take the rule away")
+    return Finding(check, Verdict.OK, "no rule lets guests reach each other")

@@ -1,0 +1,1 @@
+"""A Compute Engine that speaks its REST protocol on loopback, and a World for the conformance suite."""

@@ -1,0 +1,102 @@
+"""What a fake project is made of: zones, machine types, prices, images, a network. Invented numbers, real shapes."""
+
+from typing import Any
+
+ZONES = {
+    "europe-west4": ("europe-west4-a", "europe-west4-b"),
+    "us-central1": ("us-central1-a",),
+}
+PROJECT = "cb-test-project"
+ACCOUNT = f"bridge@{PROJECT}.iam.gserviceaccount.com"
+NETWORK = "cb-net"
+SUBNETWORK = "cb-subnet"
+TDX_ZONES = ("europe-west4-a",)
+SNP_ZONES = ("europe-west4-a", "us-central1-a")
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "e2-standard-2": {"guestCpus": 2, "memoryMb": 8192, "architecture": "X86_64"},
+    "n2d-standard-2": {"guestCpus": 2, "memoryMb": 8192, "architecture": "X86_64"},
+    "c3-standard-4": {"guestCpus": 4, "memoryMb": 16384, "architecture": "X86_64"},
+    "c3-standard-4-lssd": {
+        "guestCpus": 4,
+        "memoryMb": 16384,
+        "architecture": "X86_64",
+        "bundledLocalSsds": {"defaultInterface": "NVME", "partitionCount": 1},
+    },
+    "n2-standard-2": {"guestCpus": 2, "memoryMb": 8192, "architecture": "X86_64", "deprecated": {"state": "OBSOLETE"}},
+    "t2a-standard-1": {"guestCpus": 1, "memoryMb": 4096, "architecture": "ARM64"},
+    "a2-highgpu-1g": {
+        "guestCpus": 12,
+        "memoryMb": 87040,
+        "architecture": "X86_64",
+        "accelerators": [{"guestAcceleratorType": "nvidia-tesla-a100", "guestAcceleratorCount": 1}],
+    },
+}
+
+IMAGES: dict[str, dict[str, Any]] = {
+    "debian-13-v1": {"family": "debian-13", "features": ["GVNIC", "UEFI_COMPATIBLE", "SEV_SNP_CAPABLE", "TDX_CAPABLE"]},
+    "debian-11-v1": {"family": "debian-11", "features": ["GVNIC", "UEFI_COMPATIBLE"]},
+}
+IMAGE_PROJECT = "debian-cloud"
+
+RULES: list[dict[str, Any]] = [
+    {
+        "name": "cb-allow-ssh",
+        "direction": "INGRESS",
+        "priority": 1000,
+        "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}],
+        "sourceRanges": ["0.0.0.0/0"],
+        "targetTags": ["cb-egress", "cb-isolated"],
+    },
+    {
+        "name": "cb-deny-neighbours",
+        "direction": "INGRESS",
+        "priority": 900,
+        "denied": [{"IPProtocol": "all"}],
+        "sourceTags": ["cb-egress", "cb-isolated"],
+        "targetTags": ["cb-egress", "cb-isolated"],
+    },
+    {
+        "name": "cb-deny-egress",
+        "direction": "EGRESS",
+        "priority": 900,
+        "denied": [{"IPProtocol": "all"}],
+        "destinationRanges": ["0.0.0.0/0"],
+        "targetTags": ["cb-isolated"],
+    },
+]
+
+
+def _sku(description: str, usage: str, unit: str, nanos: int) -> dict[str, Any]:
+    price = {"currencyCode": "USD", "units": str(nanos // 10**9), "nanos": nanos % 10**9}
+    return {
+        "description": description,
+        "category": {"serviceDisplayName": "Compute Engine", "resourceFamily": "Compute", "usageType": usage},
+        "serviceRegions": list(ZONES),
+        "pricingInfo": [
+            {"pricingExpression": {"usageUnit": unit, "tieredRates": [{"startUsageAmount": 0, "unitPrice": price}]}}
+        ],
+    }
+
+
+def _family(words: str, core: int, ram: int) -> list[dict[str, Any]]:
+    where = "running in Somewhere"
+    return [
+        _sku(f"{words} Instance Core {where}", "OnDemand", "h", core),
+        _sku(f"{words} Instance Ram {where}", "OnDemand", "GiBy.h", ram),
+        _sku(f"Spot Preemptible {words} Instance Core {where}", "Preemptible", "h", core // 3),
+        _sku(f"Spot Preemptible {words} Instance Ram {where}", "Preemptible", "GiBy.h", ram // 3),
+        _sku(f"Commitment v1: {words} Cpu in Somewhere", "Commit1Yr", "h", core // 2),
+        _sku(f"{words} Sole Tenancy Instance Core {where}", "OnDemand", "h", core * 2),
+    ]
+
+
+SKUS: list[dict[str, Any]] = [
+    *_family("E2", 21_811_590, 2_923_530),
+    *_family("N2D AMD", 27_502_000, 3_686_000),
+    *_family("C3", 33_982_000, 4_556_000),
+    *_family("N2", 31_611_000, 4_237_000),
+    _sku("Balanced PD Capacity in Somewhere", "OnDemand", "GiBy.mo", 100_000_000),
+    _sku("External IP Charge on a Standard VM", "OnDemand", "h", 5_000_000),
+    _sku("External IP Charge on a Spot Preemptible VM", "OnDemand", "h", 2_500_000),
+]

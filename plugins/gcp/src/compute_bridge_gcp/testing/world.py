@@ -1,0 +1,113 @@
+"""A project at a fake Compute Engine, with every lever that the conformance suite knows."""
+
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+
+from anyio import to_thread
+from attrs import evolve
+
+from compute_bridge.model.boot import SecretRef
+from compute_bridge.model.ids import BackendName, InstanceId
+from compute_bridge.model.manifest import ImageRef
+from compute_bridge.model.rates import UnitNanos
+from compute_bridge.model.resources import Region
+from compute_bridge.model.units import NanosPerHour
+from compute_bridge.ports.backend import Backend, BackendContext, Order
+from compute_bridge.testing.physics.engine import Physics
+from compute_bridge.testing.physics.guests import Guests
+from compute_bridge.testing.physics.matter import Machine, Then
+from compute_bridge.testing.physics.world import CloudWorld
+from compute_bridge_gcp.body import machine_body, request_id
+from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
+from compute_bridge_gcp.hooks import open_project
+from compute_bridge_gcp.listing import instance_id
+from compute_bridge_gcp.testing.fake import FakeComputeEngine
+from compute_bridge_gcp.testing.stock import ACCOUNT, IMAGE_PROJECT, PROJECT, SNP_ZONES, SUBNETWORK, TDX_ZONES, ZONES
+from compute_bridge_gcp.testing.tokens import key_file, key_lines
+
+KEY = SecretRef("env:GCP_KEY")
+
+
+class GcpWorld(CloudWorld):
+    """One project at a fake. ``key`` is the service account's; ``config`` may be changed before a backend opens."""
+
+    def __init__(self, *, has_guests: bool = True) -> None:
+        self._has_guests = has_guests
+        super().__init__()
+        self.fake = FakeComputeEngine(self.physics)
+        self.key = key_file(ACCOUNT)
+        self.config = config_for(self.fake.url)
+
+    def make_physics(self) -> Physics:
+        """Return the physics of a vendor whose deleted machines vanish, and whose crashed ones stand stopped."""
+        return Physics(
+            self.clock,
+            zones=ZONES,
+            remember_ms=0,
+            on_guest_shutdown=Then.STOPPED,
+            on_crash=Then.STOPPED,
+            guests=Guests() if self._has_guests else None,
+        )
+
+    def open_backend(self, config: GcpConfig | None = None) -> AbstractAsyncContextManager[Backend]:
+        """Open a backend as the host does."""
+        context = BackendContext(BackendName("gcp-test"), self.clock, lambda _reference: self.key)
+        return open_project(context, config or self.config)
+
+    def configure(self, **changes: object) -> None:
+        """Change the table that backends are opened with."""
+        self.config = evolve(self.config, **changes)  # type: ignore[arg-type]
+
+    async def start(self, order: Order, *, request: str = "") -> InstanceId:
+        """Start the machine of an order as a backend would have, under its request id or under another."""
+        return await to_thread.run_sync(self.start_now, order, request)
+
+    def start_now(self, order: Order, request: str = "") -> InstanceId:
+        """Start it in this thread."""
+        region, image = self.config.region_of(order.offer.zone), self.config.images[0]
+        if region is None:
+            raise ValueError(f"the table has no {order.offer.zone}")
+        sdk = import_module("compute_bridge_gcp.sdk")
+        body = machine_body(self.config, region, image, order, now_ms=self.clock.utc_ms())
+        document = sdk.document_of("Instance", body)
+        self.fake.instances.insert(order.offer.zone, request or request_id(order.token), document, ACCOUNT)
+        return instance_id(order.offer.zone, order.ownership.name)
+
+    def image(self) -> ImageRef:
+        """Return the image that boots in every machine."""
+        return ImageRef("vm:debian-13")
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the key, and every token made of it."""
+        return (*key_lines(), *(token for token in self.fake.tokens if token))
+
+    def instance_id(self, machine: Machine) -> InstanceId:
+        """Return zone and name."""
+        return instance_id(machine.zone, machine.name)
+
+    def close(self) -> None:
+        """End the server and the guests."""
+        self.fake.close()
+        super().close()
+
+
+def config_for(url: str) -> GcpConfig:
+    """Return the table of a backend on a fake that answers at ``url``."""
+    return GcpConfig(
+        owner="cb-tests",
+        project=PROJECT,
+        service_account=ACCOUNT,
+        credentials=KEY,
+        shapes=("e2-*", "n2d-*", "c3-*", "n2-*", "t2a-*", "a2-*"),
+        regions=tuple(GcpRegion(name=Region(region), subnetwork=SUBNETWORK) for region in ZONES),
+        images=(
+            GcpImage(name="debian-13", project=IMAGE_PROJECT, family="debian-13", confidential=True),
+            GcpImage(name="debian-11", project=IMAGE_PROJECT, image="debian-11-v1"),
+        ),
+        tdx_zones=TDX_ZONES,
+        sev_snp_zones=SNP_ZONES,
+        confidential_cost=UnitNanos(vcpu=NanosPerHour(5_000_000)),
+        compute_endpoint=url,
+        billing_endpoint=url,
+        resource_endpoint=url,
+    )

@@ -1,0 +1,171 @@
+"""From the vendor's machine types, price list and quotas to what is offered, and what it costs."""
+
+from fractions import Fraction
+from math import ceil
+
+import pytest
+from attrs import evolve
+
+from compute_bridge.model.ids import BackendName
+from compute_bridge.model.rates import UnitNanos
+from compute_bridge.model.resources import Posture
+from compute_bridge.model.units import NanosPerHour, UtcMs
+from compute_bridge_gcp.catalog import SOURCE, catalog_of
+from compute_bridge_gcp.facts import RegionSeen, Sku
+from compute_bridge_gcp.room import room_in
+from compute_bridge_gcp.sdk import Sdk
+from compute_bridge_gcp.testing.stock import ZONES
+
+NOW = UtcMs(1_790_000_000_000)
+EVERYWHERE = {zone for zones in ZONES.values() for zone in zones}
+
+
+@pytest.fixture
+def sdk(bare_world):
+    bare_world.configure(page_size=2, spot=True)
+    return Sdk(bare_world.config, bare_world.key)
+
+
+def read(sdk, config, **changes):
+    skus = changes.pop("skus", None)
+    table = evolve(config, **changes)
+    return catalog_of(
+        BackendName("b"), table, sdk.zones(), sdk.shapes(), sdk.skus() if skus is None else skus, observed_at=NOW
+    )
+
+
+def row(catalog, shape, *, zone="europe-west4-b", spot=False):
+    return catalog.by_key.get((zone.rpartition("-")[0], zone, shape, spot))
+
+
+def zero(sku):
+    return evolve(sku, nanos=0)
+
+
+def by_the_month(sku):
+    return evolve(sku, unit="mo")
+
+
+def test_every_page_is_read_and_every_zone_has_its_rows(sdk, bare_world):
+    catalog = read(sdk, bare_world.config)
+    shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4"}
+
+    assert {one.zone for one in catalog.rows} == EVERYWHERE
+    assert {one.shape for one in catalog.rows} == shapes
+    assert len(catalog.rows) == len(EVERYWHERE) * len(shapes) * 2
+    assert ("gcp", NOW) == (catalog.kind, catalog.observed_at)
+
+
+def test_a_machine_costs_its_vcpus_and_its_memory_rounded_up(sdk, bare_world):
+    found = row(read(sdk, bare_world.config), "e2-standard-2")
+
+    assert found.cost.units.machine == 2 * 21_811_590 + 8 * 2_923_530
+    assert found.cost.units.disk_gib == ceil(Fraction(100_000_000, 730))
+    assert found.cost.address == 5_000_000
+    assert (SOURCE, NOW, "USD") == (found.cost.source, found.cost.observed_at, found.cost.currency)
+    assert (2000, 8192) == (found.resources.cpu_millis, found.resources.mem_mib)
+
+
+def test_a_spot_machine_has_prices_of_its_own(sdk, bare_world):
+    found = row(read(sdk, bare_world.config), "e2-standard-2", spot=True)
+
+    assert found.cost.units.machine == 2 * (21_811_590 // 3) + 8 * (2_923_530 // 3)
+    assert found.cost.address == 2_500_000
+
+
+def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):
+    catalog = read(sdk, bare_world.config, confidential_cost=UnitNanos(vcpu=NanosPerHour(7), ram_gib=NanosPerHour(3)))
+    plain, tdx = (row(catalog, "c3-standard-4", zone=zone) for zone in ("europe-west4-b", "europe-west4-a"))
+
+    assert (Posture.NONE, Posture.TDX) == (plain.posture, tdx.posture)
+    assert tdx.cost.units.machine - plain.cost.units.machine == 4 * 7 + 16 * 3
+
+
+@pytest.mark.parametrize(
+    "words", ["E2 Instance Core", "E2 Instance Ram", "Balanced PD", "External IP Charge on a Standard"]
+)
+@pytest.mark.parametrize("price", ["missing", "zero", "another unit"])
+def test_what_has_no_whole_price_has_no_row(sdk, bare_world, words, price):
+    skus = [sku for sku in sdk.skus() if not (sku.description.startswith(words) and price == "missing")]
+    spoil = {"zero": zero, "another unit": by_the_month, "missing": zero}[price]
+    skus = [spoil(sku) if sku.description.startswith(words) else sku for sku in skus]
+
+    assert row(read(sdk, bare_world.config, skus=skus), "e2-standard-2") is None
+
+
+def test_the_operators_word_for_an_address_wins(sdk, bare_world):
+    found = row(read(sdk, bare_world.config, address_cost=NanosPerHour(77)), "e2-standard-2")
+
+    assert found.cost.address == 77
+
+
+def test_no_address_costs_nothing(sdk, bare_world):
+    assert row(read(sdk, bare_world.config, public_address=False), "e2-standard-2").cost.address == 0
+
+
+def test_a_price_of_another_region_is_none(sdk, bare_world):
+    skus = [evolve(sku, regions=("us-central1",)) for sku in sdk.skus()]
+    catalog = read(sdk, bare_world.config, skus=skus)
+
+    assert {one.region for one in catalog.rows} == {"us-central1"}
+
+
+def test_of_two_prices_for_one_thing_the_dearer_counts(sdk, bare_world):
+    double = Sku("E2 Instance Core running in Elsewhere", "OnDemand", tuple(ZONES), "h", 99_000_000)
+    found = row(read(sdk, bare_world.config, skus=[double, *sdk.skus()]), "e2-standard-2")
+
+    assert found.cost.units.machine == 2 * 99_000_000 + 8 * 2_923_530
+
+
+def test_a_zone_that_is_down_and_one_that_is_not_sold_have_no_rows(sdk, bare_world):
+    bare_world.fake.shelf.down_zones.add("us-central1-a")
+    [first, second] = bare_world.config.regions
+    catalog = read(sdk, bare_world.config, regions=(evolve(first, zones=("europe-west4-b",)), second))
+
+    assert {one.zone for one in catalog.rows} == {"europe-west4-b"}
+
+
+def test_one_backend_sells_one_architecture(sdk, bare_world):
+    arm = [Sku("T2A Arm Instance Core running in Somewhere", "OnDemand", tuple(ZONES), "h", 30_000_000)]
+    arm += [Sku("T2A Arm Instance Ram running in Somewhere", "OnDemand", tuple(ZONES), "GiBy.h", 4_000_000)]
+    catalog = read(sdk, bare_world.config, skus=[*sdk.skus(), *arm], architecture="arm64")
+
+    assert {one.shape for one in catalog.rows} == {"t2a-standard-1"}
+
+
+# --- quotas -------------------------------------------------------------------------------------
+
+
+def region(**left):
+    return RegionSeen("europe-west4", is_up=True, zones=("europe-west4-b",), left={"CPUS": 100.0} | left)
+
+
+@pytest.mark.parametrize(
+    ("left", "spot", "fits"),
+    [
+        ({}, False, True),
+        ({"CPUS": 1.0}, False, False),
+        ({"E2_CPUS": 1.0}, False, False),
+        ({"E2_CPUS": 2.0, "CPUS": 0.0}, False, True),
+        ({"CPUS": 0.0, "PREEMPTIBLE_CPUS": 8.0}, True, True),
+        ({"CPUS": 0.0, "PREEMPTIBLE_CPUS": 0.0}, True, False),
+        ({"INSTANCES": 0.0}, False, False),
+        ({"IN_USE_ADDRESSES": 0.0}, False, False),
+        ({"QUANTUM_WIDGETS": 0.0}, False, True),
+    ],
+)
+def test_a_row_fits_where_every_quota_that_it_counts_against_has_room(sdk, bare_world, left, spot, fits):
+    found = row(read(sdk, bare_world.config), "e2-standard-2", spot=spot)
+
+    assert fits is room_in([region(**left)])(found)
+
+
+def test_nothing_fits_in_a_region_that_is_not_told_or_down(sdk, bare_world):
+    found = row(read(sdk, bare_world.config), "e2-standard-2")
+
+    assert not room_in([])(found)
+    assert not room_in([evolve(region(), is_up=False)])(found)
+
+
+def test_unknown_quotas_come_through_by_name(sdk):
+    assert all(one.left["QUANTUM_WIDGETS"] == 1 for one in sdk.regions())

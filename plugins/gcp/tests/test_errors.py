@@ -1,0 +1,68 @@
+"""Each code of the vendor's has its class and its reach; whatever else it says is no answer."""
+
+import pytest
+
+from compute_bridge.model.ids import BackendName
+from compute_bridge.ports.errors import (
+    BackendError,
+    CredentialsError,
+    NoCapacityError,
+    QuotaError,
+    Scope,
+    ThrottledError,
+    UnavailableError,
+    UnservableError,
+)
+from compute_bridge_gcp.errors import MEANINGS
+
+CAPACITY = {
+    "ZONE_RESOURCE_POOL_EXHAUSTED": Scope.ZONE,
+    "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS": Scope.ZONE,
+    "REGION_RESOURCE_POOL_EXHAUSTED": Scope.REGION,
+    "STOCKOUT": Scope.ZONE,
+    "GPU_STOCKOUT": Scope.OFFER,
+    "insufficientCapacity": Scope.ZONE,
+    "UNSUPPORTED_OPERATION": Scope.OFFER,
+    "RESOURCE_NOT_READY": Scope.ZONE,
+}
+QUOTA = {
+    "QUOTA_EXCEEDED": Scope.REGION,
+    "quotaExceeded": Scope.REGION,
+    "QUOTA_EXCEEDED CPUS_ALL_REGIONS": Scope.ACCOUNT,
+    "quotaExceeded CPUS_ALL_REGIONS": Scope.ACCOUNT,
+}
+OTHERS = {
+    CredentialsError: ["http-401", "forbidden", "accessNotConfigured", "PERMISSIONS_ERROR", "RefreshError"],
+    ThrottledError: ["rateLimitExceeded", "userRateLimitExceeded", "http-429"],
+    UnservableError: ["invalid", "INVALID_FIELD_VALUE", "INVALID_USAGE", "notFound", "http-400"],
+    UnavailableError: ["backendError", "internalError", "ConnectionError", "Timeout", "TransportError", "http-503"],
+}
+
+
+def error(code: str) -> BackendError:
+    return MEANINGS.error(BackendName("gcp-1"), "make cb-1", code)
+
+
+@pytest.mark.parametrize(("code", "scope"), CAPACITY.items())
+def test_capacity_has_a_reach(code, scope):
+    assert isinstance(found := error(code), NoCapacityError)
+    assert scope is found.scope
+
+
+@pytest.mark.parametrize(("code", "scope"), QUOTA.items())
+def test_a_quota_has_a_reach(code, scope):
+    assert isinstance(found := error(code), QuotaError)
+    assert scope is found.scope
+
+
+@pytest.mark.parametrize(("kind", "code"), [(kind, code) for kind, codes in OTHERS.items() for code in codes])
+def test_a_code_has_a_class(kind, code):
+    assert kind is type(error(code))
+
+
+def test_an_unknown_code_is_no_answer_and_is_named():
+    found = error("SOMETHING_NEW")
+
+    assert UnavailableError is type(found)
+    assert "SOMETHING_NEW" in str(found)
+    assert "gcp-1" in str(found)

@@ -1,0 +1,283 @@
+"""What goes wrong at the vendor's ends in one outcome, with its class, and nothing of it is left in the project."""
+
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import anyio
+import pytest
+from attrs import evolve
+
+from compute_bridge.model.resources import Posture
+from compute_bridge.model.units import UtcMs
+from compute_bridge.ports.backend import ExitCause
+from compute_bridge.ports.errors import (
+    CredentialsError,
+    NoCapacityError,
+    QuotaError,
+    Scope,
+    ThrottledError,
+    UnavailableError,
+    UnservableError,
+)
+from compute_bridge.testing.promises.situation import a_moment, end, make, settle, watching
+from compute_bridge_gcp.testing.stock import TDX_ZONES
+
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
+
+
+@pytest.fixture
+async def backend(world):
+    """Open a backend; whatever a test did, nothing may be left when it ends."""
+    async with world.open() as backend:
+        yield backend
+        assert world.physics.existing() == ()
+        assert world.physics.leftovers() == ()
+
+
+async def offered(backend, *, shape="e2-standard-2", zone="europe-west4-a", spot=False):
+    [offer] = [one for one in await backend.offers() if (one.shape, one.zone, one.spot) == (shape, zone, spot)]
+    return offer
+
+
+@pytest.fixture
+async def order(world, backend):
+    return world.order(await offered(backend))
+
+
+@asynccontextmanager
+async def refused(kind, scope=None):
+    with pytest.raises(kind) as caught:
+        yield caught
+    assert kind is caught.type
+    assert scope is None or scope is caught.value.scope
+
+
+async def test_a_lost_reply_is_met_by_the_same_request_id(world, backend, order):
+    await world.lose_next_answer()
+    async with refused(UnavailableError):
+        await backend.provision(order)
+    instance = await make(world, backend, order)
+
+    assert [one.name for one in world.physics.made()] == [order.ownership.name]
+    await end(world, backend, instance.id)
+
+
+async def test_a_name_that_is_taken_is_met(world, backend, order):
+    # As where the vendor has forgotten the request id of an attempt whose machine lives on.
+    await world.start(order, request=str(uuid4()))
+    instance = await make(world, backend, order)
+
+    assert instance.token == order.token
+    assert len(world.physics.made()) == 1
+    await end(world, backend, instance.id)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "scope"),
+    [
+        ("ZONE_RESOURCE_POOL_EXHAUSTED", NoCapacityError, Scope.ZONE),
+        ("QUOTA_EXCEEDED", QuotaError, Scope.REGION),
+        ("INTERNAL_ERROR", NoCapacityError, Scope.OFFER),
+        ("INVALID_USAGE", UnservableError, None),
+    ],
+)
+async def test_an_accepted_create_that_fails_later_has_its_class(world, backend, order, code, kind, scope):
+    world.physics.fail_next_launch(code)
+    async with refused(kind, scope):
+        await backend.provision(order)
+    async with world.open() as other, refused(kind, scope):
+        await other.provision(order)
+
+    assert await backend.find(order.token) is None
+
+
+async def test_a_create_that_fails_for_a_reason_that_nobody_knows_is_no_answer(world, backend, order):
+    world.physics.fail_next_launch("SOMETHING_NEW")
+    async with refused(UnavailableError):
+        await backend.provision(order)
+
+    assert await backend.find(order.token) is None
+
+
+async def test_capacity_ends_zone_by_zone(world, backend, order):
+    world.physics.exhaust("europe-west4-a")
+    async with refused(NoCapacityError, Scope.ZONE):
+        await backend.provision(order)
+    instance = await make(world, backend, world.order(await offered(backend, zone="europe-west4-b")))
+
+    await end(world, backend, instance.id)
+
+
+async def test_what_a_quota_has_no_room_for_is_not_offered(world, backend, order):
+    assert await backend.offers()
+    await world.use_up_quota()
+
+    assert await backend.offers() == ()
+    async with refused(QuotaError, Scope.REGION):
+        await backend.provision(order)
+
+
+@pytest.mark.parametrize(
+    "answer", [(429, "rateLimitExceeded"), (403, "rateLimitExceeded"), (403, "userRateLimitExceeded")]
+)
+async def test_throttling_tells_how_long_to_wait(world, backend, order, answer):
+    world.fake.throttled_as = answer
+    await world.throttle()
+    async with refused(ThrottledError) as caught:
+        await backend.provision(order)
+    await world.relent()
+
+    assert caught.value.retry_after_s == 7
+    assert world.physics.made() == ()
+
+
+async def test_credentials_that_end_in_mid_life_end_no_machine(world, backend, order):
+    instance = await make(world, backend, order)
+    async with watching(world, backend, instance.id) as [watch]:
+        await world.refuse_credentials()
+        async with refused(CredentialsError):
+            await backend.terminate(instance.id)
+        await a_moment(world)
+        assert watch.seen is None
+        assert await world.running() == {instance.id}
+        await world.accept_credentials()
+        await end(world, backend, instance.id)
+
+        assert ExitCause.TERMINATED is (await watch.exit()).cause
+
+
+async def test_every_page_of_a_listing_is_read(world, backend):
+    world.configure(page_size=2)
+    async with world.open() as paged:
+        offer = await offered(paged)
+        ids = {await world.start(world.order(offer)) for _ in range(5)}
+        before = world.physics.count("aggregatedList")
+        owned = {one.id for one in await paged.list_owned()}
+
+        assert ids == owned
+        assert world.physics.count("aggregatedList") - before == 3
+        for instance in ids:
+            await end(world, paged, instance)
+
+
+async def test_two_bridges_that_end_one_machine_both_return(world, backend, order):
+    instance = await make(world, backend, order)
+    async with world.open() as other, anyio.create_task_group() as tasks:
+        tasks.start_soon(end, world, backend, instance.id)
+        tasks.start_soon(end, world, other, instance.id)
+
+
+async def test_a_preempted_machine_vanishes_and_is_told_as_preempted(world, backend):
+    world.configure(spot=True)
+    async with world.open() as spot:
+        instance = await make(world, spot, world.order(await offered(spot, spot=True)))
+        async with watching(world, spot, instance.id) as [watch]:
+            world.physics.preempt(world.machine_of(instance.id).id)
+            seen = await watch.exit()
+        await settle(world, spot)
+
+    assert ExitCause.PREEMPTED is seen.cause
+    assert seen.ended_at > 0
+
+
+async def test_a_zone_that_is_down_makes_the_listing_no_answer(world, backend, order):
+    instance = await make(world, backend, order)
+    async with watching(world, backend, instance.id) as [watch]:
+        world.fake.go_down("us-central1-a")
+        async with refused(UnavailableError):
+            await backend.list_owned()
+        world.fake.go_down("europe-west4-a")
+        async with refused(UnavailableError):
+            await backend.terminate(instance.id)
+        await a_moment(world)
+        assert watch.seen is None
+        world.fake.come_back()
+        await end(world, backend, instance.id)
+
+        assert ExitCause.TERMINATED is (await watch.exit()).cause
+
+
+async def test_a_deadline_comes_while_the_bridge_is_down(world, backend, order):
+    near = evolve(order, ends_at=UtcMs(world.clock.utc_ms() + world.near_end_ms))
+    async with world.open() as other:
+        instance = await make(world, other, near)
+    await world.let_pass(world.near_end_ms + backend.dead_mans_grace_ms)
+    async with watching(world, backend, instance.id) as [watch]:
+        seen = await watch.exit()
+
+    assert ExitCause.DEADLINE is seen.cause
+    assert seen.ended_at >= near.ends_at
+    assert await world.running() == frozenset()
+
+
+async def test_two_bridges_that_share_a_project_leave_each_other_alone(world, backend, order):
+    ours = await make(world, backend, order)
+    world.configure(owner="somebody-else")
+    async with world.open() as other:
+        theirs = await make(world, other, world.order(await offered(other)))
+
+        assert [ours.id] == [one.id for one in await backend.list_owned()]
+        assert [theirs.id] == [one.id for one in await other.list_owned()]
+        assert await other.find(order.token) is None
+        await other.terminate(ours.id)
+        assert await world.running() == {ours.id, theirs.id}
+        await end(world, other, theirs.id)
+    await end(world, backend, ours.id)
+
+
+async def test_a_guest_that_powers_off_has_exited_and_its_disk_goes_with_it(world, backend, order):
+    instance = await make(world, backend, order)
+    async with watching(world, backend, instance.id) as [watch]:
+        world.physics.shut_down(world.machine_of(instance.id).id)
+        seen = await watch.exit()
+
+    assert ExitCause.EXITED is seen.cause
+    assert await backend.find(order.token) is None
+    await end(world, backend, instance.id)
+
+
+async def test_a_host_that_breaks_has_lost_the_machine(world, backend, order):
+    instance = await make(world, backend, order)
+    async with watching(world, backend, instance.id) as [watch]:
+        await world.kill(instance.id)
+
+        assert ExitCause.LOST is (await watch.exit()).cause
+    await end(world, backend, instance.id)
+
+
+async def test_a_confidential_machine_where_the_vendor_makes_none_benches_the_zone(world, backend):
+    world.configure(tdx_zones=(*TDX_ZONES, "europe-west4-b"))
+    async with world.open() as hopeful:
+        offer = await offered(hopeful, shape="c3-standard-4", zone="europe-west4-b")
+        assert Posture.TDX is offer.posture
+        async with refused(NoCapacityError, Scope.ZONE):
+            await hopeful.provision(world.order(offer))
+
+
+async def test_a_trust_domain_is_made_where_the_vendor_makes_them(world, backend):
+    instance = await make(world, backend, world.order(await offered(backend, shape="c3-standard-4")))
+    asked = world.machine_of(instance.id).document["confidentialInstanceConfig"]
+
+    assert asked == {"confidentialInstanceType": "TDX"}
+    await end(world, backend, instance.id)
+
+
+async def test_a_token_whose_machine_has_ended_is_used_up(world, backend, order):
+    instance = await make(world, backend, order)
+    await end(world, backend, instance.id)
+    async with refused(UnservableError):
+        await backend.provision(order)
+
+    assert len(world.physics.made()) == 1
+
+
+async def test_a_create_that_is_cancelled_on_the_wire_is_waited_for_and_undone(world, backend, order):
+    gate = world.fake.hold_next("insert")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(backend.provision, order)
+        await gate.reached.wait()
+        tasks.cancel_scope.cancel()
+        gate.release()
+    await settle(world, backend)
+
+    assert [False] == [one.exists for one in world.physics.made()]
