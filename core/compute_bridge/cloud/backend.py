@@ -1,6 +1,7 @@
 """The backend port over one cloud: the life of a machine, told once for all clouds."""
 
 import logging
+from collections.abc import Callable
 from typing import NoReturn
 
 import anyio
@@ -203,7 +204,19 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         if self._machine(machines, order.token) is None:
             machines = await self._settled()
         await self._cloud.discard(order, machines)
-        await self.listing.until(lambda seen: True if self._machine(seen, order.token) is None else None)
+        await self._emptied(lambda seen: self._machine(seen, order.token))
+
+    async def _emptied(self, look: Callable[[Machines], Machine | None]) -> None:
+        """Return when ``look`` finds nothing of a machine; what stays behind of it is deleted once more."""
+
+        def over(machines: Machines) -> Machine | bool | None:
+            left = look(machines)
+            if left is None or left.state is MachineState.GONE:
+                return True
+            return left if left.stays else None
+
+        while isinstance(left := await self.listing.until(over), Machine):
+            await self._cloud.delete(left)
 
     async def _settled(self) -> Machines:
         """Return a listing that shows whatever was made before this call."""
@@ -290,7 +303,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             return
         await self._cloud.delete(machine)
         with anyio.move_on_after(_ENDING_S) as scope:
-            await self.listing.until(lambda machines: _is_over(machines, instance) or None)
+            await self._emptied(lambda machines: machines.get(instance))
         if scope.cancelled_caught:
             self._still_going(instance)
 

@@ -20,6 +20,10 @@ class Calls:
         self._translate = translate
         self._limiter = CapacityLimiter(at_once)
 
+    def allow(self, at_once: int) -> None:
+        """Let at most ``at_once`` calls be under way together from now on; to be called on the event loop."""
+        self._limiter.total_tokens = max(1, at_once)
+
     async def read(self, doing: str, call: Callable[[], T]) -> T:
         """Return what ``call`` returns; on cancellation it is left to end by itself, for it changes nothing.
 

@@ -29,7 +29,8 @@ class Machine:
     """One machine that carries tags of ours, at the moment of a listing.
 
     ``host`` is where it is dialled, empty while nobody knows. ``exit`` is why it ends or has ended, by the cloud's own
-    record, where the listing tells. ``failure`` is why a machine that was accepted never ran.
+    record, where the listing tells. ``failure`` is why a machine that was accepted never ran. ``stays``: what is left
+    of it does not go by itself, and has to be deleted once more.
     """
 
     id: InstanceId
@@ -39,6 +40,7 @@ class Machine:
     started_at: UtcMs = UtcMs(0)
     exit: InstanceExit | None = None
     failure: BackendError | None = field(default=None, eq=False)
+    stays: bool = False
 
     @property
     def is_live(self) -> bool:

@@ -1,0 +1,207 @@
+"""From the listings of a group to machines: what each is, and what of those that ended still stands."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import field, frozen
+
+from compute_bridge.cloud.machine import Machine, MachineState
+from compute_bridge.cloud.tags import OWNER, OwnedTags
+from compute_bridge.model.errors import RecordError
+from compute_bridge.model.ids import BackendName, InstanceId
+from compute_bridge.model.units import UtcMs
+from compute_bridge.ports.backend import ExitCause, InstanceExit
+from compute_bridge_azure.errors import failure_of
+
+Json = dict[str, Any]
+
+NIC, ADDRESS, DISK = "nic", "address", "disk"
+_NAME = re.compile(r"(?P<name>cb-[0-9a-f]{24})(-(nic|ip|os).*)?", re.IGNORECASE)
+_ENDED = {
+    "stopping": "is stopping",
+    "stopped": "was powered off from inside; it goes on billing until it is deleted",
+}
+_TAKEN = {"deallocating": "is being deallocated", "deallocated": "was deallocated by someone who may"}
+
+
+@frozen
+class Part:
+    """Something that was made for a machine and stands though nothing uses it."""
+
+    kind: str
+    name: str
+
+
+@frozen
+class Listings:
+    """What one tick reads, and the moment of it by Azure's clock."""
+
+    nics: list[Json]
+    addresses: list[Json]
+    disks: list[Json]
+    machines: list[Json]
+    statuses: list[Json]
+    now_ms: UtcMs
+
+
+@frozen
+class Account:
+    """One owner's view of the group."""
+
+    backend: BackendName
+    owner: str
+    known: Mapping[InstanceId, OwnedTags] = field(factory=dict)
+    """What earlier listings told: a disk carries no tags, and may be the last that is there of a machine."""
+
+    def machines(self, read: Listings) -> dict[InstanceId, Machine]:
+        """Return every machine of ours, and every one that is gone but for its parts."""
+        statuses = {_key(one.get("id")): one for one in read.statuses}
+        addresses = self._addresses(read)
+        found: dict[InstanceId, Machine] = {}
+        for one in read.machines:
+            name = str(one.get("name"))
+            if (tags := self._tags(one, name)) is not None:
+                view = statuses.get(_key(one.get("id")), {})
+                found[InstanceId(name)] = self._machine(one, view, tags, addresses.get(name, ""), read.now_ms)
+        loose, leaving = self.loose(read), _leaving(read)
+        for id_, tags in self._bereft(read).items():
+            if id_ not in found:
+                # A part in use whose machine no listing shows: the machine's listing is behind.
+                is_ending = id_ in loose or id_ in leaving
+                state = MachineState.ENDING if is_ending else MachineState.PENDING
+                found[id_] = Machine(id_, state, tags, stays=id_ in loose)
+        return found
+
+    def loose(self, read: Listings) -> dict[InstanceId, tuple[Part, ...]]:
+        """Return, for each machine that the group no longer has, what of it can be deleted now."""
+        present = {str(one.get("name")) for one in read.machines}
+        nics = {_key(one.get("id")) for one in read.nics}
+        parts: dict[InstanceId, list[Part]] = {}
+        for kind, ones in ((NIC, read.nics), (ADDRESS, read.addresses), (DISK, read.disks)):
+            for one in ones:
+                name = machine_name(str(one.get("name")))
+                if name and name not in present and not _is_used(kind, one, nics) and not _is_leaving(one):
+                    parts.setdefault(InstanceId(name), []).append(Part(kind, str(one.get("name"))))
+        return {id_: tuple(found) for id_, found in parts.items()}
+
+    def _bereft(self, read: Listings) -> dict[InstanceId, OwnedTags]:
+        found: dict[InstanceId, OwnedTags] = {}
+        for one in (*read.nics, *read.addresses, *read.disks):
+            name = machine_name(str(one.get("name")))
+            tags = self._tags(one, name) or (None if one.get("tags") else self.known.get(InstanceId(name)))
+            if name and tags is not None:
+                found[InstanceId(name)] = tags
+        return found
+
+    def _tags(self, resource: Json, name: str) -> OwnedTags | None:
+        tags = resource.get("tags") or {}
+        if tags.get(OWNER) != self.owner:
+            return None
+        try:
+            return OwnedTags.read(tags, name=name)
+        except RecordError:
+            return None
+
+    def _addresses(self, read: Listings) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for one in read.addresses:
+            told = str((one.get("properties") or {}).get("ipAddress") or "")
+            if told and (name := machine_name(str(one.get("name")))):
+                found[name] = told
+        return found
+
+    def _machine(self, one: Json, view: Json, tags: OwnedTags, host: str, now_ms: UtcMs) -> Machine:
+        properties = one.get("properties") or {}
+        codes = _codes(view)
+        state = _state(str(properties.get("provisioningState")), codes)
+        name = str(one.get("name"))
+        failures = (failure_of(code, self.backend, str(one.get("location"))) for code in codes)
+        failure = next(filter(None, failures), None)
+        if failure is None and str(properties.get("provisioningState")).lower() == "failed" and not _power(codes):
+            failure = failure_of("ProvisioningState/failed", self.backend, str(one.get("location")))
+        return Machine(
+            InstanceId(name),
+            MachineState.ENDING if failure is not None else state,
+            tags,
+            host=host,
+            started_at=read_time(properties.get("timeCreated")),
+            # Whoever deletes it, the list of it does not tell why.
+            exit=None if _is_leaving(one) else self._exit(view, tags, now_ms),
+            failure=failure,
+        )
+
+    def _exit(self, view: Json, tags: OwnedTags, now_ms: UtcMs) -> InstanceExit | None:
+        power = _power(_codes(view))
+        if power in _TAKEN:
+            return InstanceExit(ExitCause.TERMINATED, _ended_at(view), _TAKEN[power])
+        if power not in _ENDED:
+            return None
+        ended_at = _ended_at(view)
+        # By Azure's clock, not by ours: a wrong clock of the bridge turns no crash into a deadline.
+        is_over = (ended_at or now_ms) >= tags.ends_at
+        return InstanceExit(ExitCause.DEADLINE if is_over else ExitCause.EXITED, ended_at, _ENDED[power])
+
+
+def machine_name(part: str) -> str:
+    """Return the name of the machine that something was made for, by its own name; empty for what is not ours."""
+    match = _NAME.fullmatch(part)
+    return match["name"].lower() if match else ""
+
+
+def read_time(told: object) -> UtcMs:
+    """Return a time of Azure's in milliseconds, 0 where there is none: it has up to seven digits of a second."""
+    text = re.sub(r"(\.\d{6})\d+", r"\1", str(told or ""))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return UtcMs(0)
+    return UtcMs(int(moment.timestamp() * 1000)) if moment.tzinfo else UtcMs(0)
+
+
+def _state(provisioning: str, codes: Iterable[str]) -> MachineState:
+    power = _power(codes)
+    if provisioning.lower() == "deleting" or power in _ENDED or power in _TAKEN:
+        return MachineState.ENDING
+    return MachineState.RUNNING if power == "running" and provisioning.lower() == "succeeded" else MachineState.PENDING
+
+
+def _codes(view: Json) -> list[str]:
+    statuses = ((view.get("properties") or {}).get("instanceView") or {}).get("statuses") or ()
+    return [str(one.get("code")) for one in statuses]
+
+
+def _power(codes: Iterable[str]) -> str:
+    told = (code.partition("/") for code in codes)
+    return next((word.lower() for kind, _, word in told if kind.lower() == "powerstate"), "")
+
+
+def _ended_at(view: Json) -> UtcMs:
+    statuses = ((view.get("properties") or {}).get("instanceView") or {}).get("statuses") or ()
+    told = (one.get("time") for one in statuses if str(one.get("code")).lower().startswith("powerstate/"))
+    return read_time(next(told, None))
+
+
+def _leaving(read: Listings) -> set[InstanceId]:
+    parts = (*read.nics, *read.addresses, *read.disks)
+    return {InstanceId(machine_name(str(one.get("name")))) for one in parts if _is_leaving(one)}
+
+
+def _is_leaving(one: Json) -> bool:
+    return str((one.get("properties") or {}).get("provisioningState")).lower() == "deleting"
+
+
+def _is_used(kind: str, one: Json, nics: set[str]) -> bool:
+    properties = one.get("properties") or {}
+    if kind == NIC:
+        return bool((properties.get("virtualMachine") or {}).get("id"))
+    if kind == DISK:
+        return bool(one.get("managedBy"))
+    used_by = _key((properties.get("ipConfiguration") or {}).get("id"))
+    return bool(used_by) and any(used_by.startswith(f"{nic}/") for nic in nics)
+
+
+def _key(id_: object) -> str:
+    # Azure spells one id in several ways: RESOURCEGROUPS, resourcegroups.
+    return str(id_ or "").lower()

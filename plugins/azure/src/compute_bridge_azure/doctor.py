@@ -1,0 +1,221 @@
+"""Examines a subscription before the first grant: who we are there, what we may, whether a guest would be walled."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+from compute_bridge.model.resources import NetworkPolicy
+from compute_bridge.ports.clock import Clock
+from compute_bridge.ports.doctor import Finding, Verdict
+from compute_bridge.ports.errors import BackendError
+from compute_bridge_azure.account import machine_name
+from compute_bridge_azure.cloud import AzureCloud
+from compute_bridge_azure.config import AzureConfig, AzureImage, GuestNetwork, Location
+from compute_bridge_azure.policy import Reach, actions
+from compute_bridge_azure.quota import CORES, SPOT_CORES, read_room
+from compute_bridge_azure.walls import faults_of
+
+_MAX_SKEW_MS = 30_000
+_MAX_DETAIL = 500
+_ROLE = "assign the role that `compute-bridge azure policy` prints, and wait some minutes"
+
+Findings = list[Finding]
+
+
+class Doctor:
+    """One examination; it reads, and changes nothing."""
+
+    def __init__(self, config: AzureConfig, cloud: AzureCloud, clock: Clock) -> None:
+        self._config = config
+        self._cloud = cloud
+        self._arm = cloud.arm
+        self._clock = clock
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """Return what was found, the identity first."""
+        findings = await self._asked("identity", self._identity)
+        if any(finding.verdict is Verdict.FAULT for finding in findings):
+            # As another than it should be it asks nothing more.
+            return tuple(findings)
+        findings += await self._asked("subscription", self._subscription)
+        findings += self._skew()
+        findings += await self._asked("permissions", self._permissions)
+        findings += await self._asked("resource group", self._group)
+        for location in self._config.locations:
+            findings += await self._place(location)
+        return tuple(findings)
+
+    async def _asked(self, check: str, ask: Callable[[], Awaitable[Findings]]) -> Findings:
+        try:
+            return await ask()
+        except BackendError as error:
+            return [_unknown(check, str(error))]
+
+    # --- who we are -----------------------------------------------------------------------------------
+
+    async def _identity(self) -> Findings:
+        claims = await self._cloud.read("get a token", self._arm.identity)
+        tenant, principal = str(claims.get("tid")), str(claims.get("oid"))
+        seen = f"tenant {tenant}, principal {principal}, subscription {self._config.subscription}"
+        if (tenant, principal) != (self._config.tenant, self._config.principal):
+            mend = (
+                "if that is who the bridge should be, write it to tenant and principal; else give it other credentials"
+            )
+            return [_fault("identity", f"the table pins another: the token is of {seen}", mend)]
+        return [_ok("identity", seen)]
+
+    async def _subscription(self) -> Findings:
+        told = await self._cloud.read("read the subscription", self._arm.subscription)
+        state = str(told.get("state"))
+        seen = f"{told.get('displayName')}, {state}"
+        if state != "Enabled":
+            return [_fault("subscription", seen, "enable the subscription: look at its bills")]
+        return [_ok("subscription", seen)]
+
+    def _skew(self) -> Findings:
+        if not self._cloud.is_heard:
+            return [_unknown("clock", "Azure told no time")]
+        skew = self._clock.utc_ms() - self._cloud.now_ms
+        seen = f"{skew} ms ahead of Azure's, which tells whole seconds"
+        if abs(skew) > _MAX_SKEW_MS:
+            return [_fault("clock", seen, "set this machine's clock: leases end by it")]
+        return [_ok("clock", seen)]
+
+    # --- what we may ----------------------------------------------------------------------------------
+
+    async def _permissions(self) -> Findings:
+        base = f"/subscriptions/{self._config.subscription}"
+        scopes = [(Reach.SUBSCRIPTION, base), (Reach.GROUP, f"{base}/resourceGroups/{self._config.resource_group}")]
+        networks = {network for location in self._config.locations for network in location.networks}
+        groups = {_group_of(id_) for network in networks for id_ in (network.subnet, network.security_group)}
+        findings: Findings = []
+        for reach, scope in [*scopes, *((Reach.NETWORK, group) for group in sorted(groups))]:
+            findings += await self._permitted(reach, scope)
+        return findings
+
+    async def _permitted(self, reach: Reach, scope: str) -> Findings:
+        roles = await self._cloud.read("read permissions", lambda: self._arm.permissions(scope))
+        return [
+            _ok(f"permission {action}", f"in {scope}")
+            if any(_grants(role, action) for role in roles)
+            else _fault(f"permission {action}", f"not in {scope}", _ROLE)
+            for action in actions(reach)
+        ]
+
+    async def _group(self) -> Findings:
+        machines = await self._cloud.read("list machines", self._arm.machines)
+        strangers = [one for one in machines if not machine_name(str(one.get("name")))]
+        seen = f"{self._config.resource_group}: {len(machines)} machines"
+        if strangers:
+            return [
+                _fault("resource group", f"{seen}, {len(strangers)} of others", "give the bridge a group of its own")
+            ]
+        return [_ok("resource group", seen), *await self._orphans(machines)]
+
+    async def _orphans(self, machines: list[dict[str, Any]]) -> Findings:
+        disks = await self._cloud.read("list disks", self._arm.disks)
+        there = {str(one.get("name")) for one in machines}
+        lost = [
+            name
+            for one in disks
+            if (name := str(one.get("name"))) and machine_name(name) not in there and not one.get("managedBy")
+        ]
+        if lost:
+            return [_fault("disks", f"{len(lost)} of no machine: {', '.join(lost)}", "delete those that nobody needs")]
+        return [_ok("disks", "none without a machine")]
+
+    # --- each location --------------------------------------------------------------------------------
+
+    async def _place(self, location: Location) -> Findings:
+        findings = await self._asked(f"quota {location.name}", lambda: self._quota(location))
+        for image in self._config.image_table:
+            findings += await self._asked(
+                f"image {image.name} in {location.name}", partial(self._image, location, image)
+            )
+        for network in location.networks:
+            if network.policy in self._config.networks:
+                findings += await self._asked(
+                    f"network {network.policy} in {location.name}",
+                    partial(self._network, location, network),
+                )
+        return findings
+
+    async def _quota(self, location: Location) -> Findings:
+        room = read_room(await self._cloud.read("list quotas", lambda: self._arm.usages(location.name)))
+        wanted = [CORES] if self._config.on_demand else []
+        wanted += [SPOT_CORES] if self._config.spot else []
+        return [self._free(location, name, room.free.get(name.lower(), 0)) for name in wanted]
+
+    @staticmethod
+    def _free(location: Location, name: str, free: int) -> Finding:
+        check, seen = f"quota {name} in {location.name}", f"{free} vCPUs free"
+        return _ok(check, seen) if free > 0 else _fault(check, seen, "ask Azure for more, or end something")
+
+    async def _image(self, location: Location, image: AzureImage) -> Findings:
+        urns = [("", image.urn), (" confidential", image.confidential_urn if self._config.confidential else "")]
+        found: Findings = []
+        for word, urn in urns:
+            if urn:
+                check = f"image {image.name}{word} in {location.name}"
+                found += await self._asked(check, partial(self._urn, location, check, urn))
+        return found
+
+    async def _urn(self, location: Location, check: str, urn: str) -> Findings:
+        def look() -> dict[str, Any] | None:
+            try:
+                return self._arm.image(location.name, urn)
+            except LookupError:
+                return None
+
+        told = await self._cloud.read("read an image", look)
+        if told is None:
+            return [_fault(check, f"there is no {urn}", "look at the urn: az vm image list")]
+        properties = told.get("properties") or {}
+        generation = properties.get("hyperVGeneration")
+        if generation not in (None, "V2"):
+            return [_fault(check, f"{urn} is of generation {generation}", "name an image of generation 2")]
+        features = {one.get("name"): one.get("value") for one in properties.get("features") or ()}
+        if "confidential" in check and "Confidential" not in str(features.get("SecurityType")):
+            return [_fault(check, f"{urn} does not say that it may be confidential", "name a sku such as cvm")]
+        return [_ok(check, f"{urn}, version {told.get('name')}")]
+
+    async def _network(self, location: Location, network: GuestNetwork) -> Findings:
+        check = f"network {network.policy} in {location.name}"
+        await self._cloud.read("read a subnet", lambda: self._arm.subnet(network.subnet))
+        group = await self._cloud.read(
+            "read a security group", lambda: self._arm.security_group(network.security_group)
+        )
+        rules = (group.get("properties") or {}).get("securityRules") or ()
+        faults = faults_of(rules, NetworkPolicy(network.policy), self._config.ssh_port)
+        if faults:
+            return [_fault(check, "; ".join(faults), "give it the rules that `compute-bridge azure policy` prints")]
+        return [_ok(check, "guests are walled")]
+
+
+def _grants(role: dict[str, Any], action: str) -> bool:
+    return _matches(role.get("actions") or (), action) and not _matches(role.get("notActions") or (), action)
+
+
+def _matches(patterns: Iterable[str], action: str) -> bool:
+    return any(re.fullmatch(re.escape(one).replace(r"\*", ".*"), action, re.IGNORECASE) for one in patterns)
+
+
+def _group_of(resource: str) -> str:
+    return "/".join(resource.split("/")[:5])
+
+
+def _ok(check: str, detail: str) -> Finding:
+    return Finding(check[:128], Verdict.OK, _clean(detail))
+
+
+def _fault(check: str, detail: str, mend: str) -> Finding:
+    return Finding(check[:128], Verdict.FAULT, _clean(detail), mend)
+
+
+def _unknown(check: str, detail: str) -> Finding:
+    return Finding(check[:128], Verdict.UNKNOWN, _clean(detail), "mend that, and look again")
+
+
+def _clean(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:_MAX_DETAIL]

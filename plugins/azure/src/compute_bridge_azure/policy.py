@@ -1,0 +1,97 @@
+"""What the bridge's principal may do, no more: the role definitions, each operation with its actions."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from compute_bridge.model.resources import NetworkPolicy
+from compute_bridge_azure.walls import wall_rules
+
+_VM = "Microsoft.Compute/virtualMachines"
+_DISK = "Microsoft.Compute/disks"
+_NIC = "Microsoft.Network/networkInterfaces"
+_ADDRESS = "Microsoft.Network/publicIPAddresses"
+_GROUP = "Microsoft.Network/networkSecurityGroups"
+_SUBNET = "Microsoft.Network/virtualNetworks/subnets"
+_PERMISSIONS = "Microsoft.Authorization/permissions/read"
+
+
+class Reach(StrEnum):
+    """Where a role is assigned."""
+
+    GROUP = "resource group"
+    NETWORK = "network"
+    SUBSCRIPTION = "subscription"
+
+
+OPERATIONS: Mapping[str, Mapping[Reach, tuple[str, ...]]] = {
+    "identity": {},
+    "prices": {},
+    "close": {},
+    "subscription": {Reach.SUBSCRIPTION: ("Microsoft.Resources/subscriptions/read",)},
+    "permissions": {Reach.SUBSCRIPTION: (_PERMISSIONS,), Reach.GROUP: (_PERMISSIONS,)},
+    "create_machine": {
+        Reach.GROUP: (
+            f"{_VM}/write",
+            f"{_DISK}/write",
+            f"{_NIC}/write",
+            f"{_NIC}/join/action",
+            f"{_ADDRESS}/write",
+            f"{_ADDRESS}/join/action",
+        ),
+        Reach.NETWORK: (f"{_SUBNET}/join/action", f"{_GROUP}/join/action"),
+    },
+    "delete_machine": {Reach.GROUP: (f"{_VM}/delete",)},
+    "delete_nic": {Reach.GROUP: (f"{_NIC}/delete",)},
+    "delete_address": {Reach.GROUP: (f"{_ADDRESS}/delete",)},
+    "delete_disk": {Reach.GROUP: (f"{_DISK}/delete",)},
+    "statuses": {Reach.SUBSCRIPTION: (f"{_VM}/read",)},
+    "machines": {Reach.GROUP: (f"{_VM}/read",)},
+    "nics": {Reach.GROUP: (f"{_NIC}/read",)},
+    "addresses": {Reach.GROUP: (f"{_ADDRESS}/read",)},
+    "disks": {Reach.GROUP: (f"{_DISK}/read",)},
+    "skus": {Reach.SUBSCRIPTION: ("Microsoft.Compute/skus/read",)},
+    "usages": {Reach.SUBSCRIPTION: ("Microsoft.Compute/locations/usages/read",)},
+    "image": {
+        Reach.SUBSCRIPTION: (
+            "Microsoft.Compute/locations/publishers/artifacttypes/offers/skus/versions/read",
+            "Microsoft.Compute/galleries/images/versions/read",
+            "Microsoft.Compute/images/read",
+        )
+    },
+    "security_group": {Reach.NETWORK: (f"{_GROUP}/read",)},
+    "subnet": {Reach.NETWORK: (f"{_SUBNET}/read",)},
+}
+"""Each call of the slice of the SDK, and what it takes; a call that asks for no token takes nothing."""
+
+
+def actions(reach: Reach) -> list[str]:
+    """Return what a role takes at one place, in order."""
+    return sorted({action for needs in OPERATIONS.values() for action in needs.get(reach, ())})
+
+
+def document(subscription: str, group: str, network_groups: Iterable[str], port: int) -> dict[str, Any]:
+    """Return three role definitions and what a security group must hold, to be printed as JSON."""
+    base = f"/subscriptions/{subscription}"
+    scopes = {
+        Reach.GROUP: [f"{base}/resourceGroups/{group}"],
+        Reach.NETWORK: [f"{base}/resourceGroups/{name}" for name in sorted(set(network_groups) or {group})],
+        Reach.SUBSCRIPTION: [base],
+    }
+    return {
+        "roles": [_role(reach, scopes[reach]) for reach in Reach],
+        "securityRules": {policy.value: wall_rules(policy, port) for policy in NetworkPolicy},
+    }
+
+
+def _role(reach: Reach, scopes: list[str]) -> dict[str, Any]:
+    return {
+        "Name": f"compute-bridge {reach}",
+        "IsCustom": True,
+        "Description": f"What a compute-bridge needs in its {reach}, and no more.",
+        "Actions": actions(reach),
+        "NotActions": [],
+        "DataActions": [],
+        "NotDataActions": [],
+        "AssignableScopes": scopes,
+    }

@@ -1,0 +1,114 @@
+"""What an examination finds, without making anything."""
+
+import pytest
+from attrs import evolve
+
+from compute_bridge.model.resources import NetworkPolicy
+from compute_bridge.ports.doctor import SupportsDoctor, Verdict
+from compute_bridge_azure.policy import Reach, actions
+from compute_bridge_azure.testing.world import PRINCIPAL, TENANT
+
+pytestmark = pytest.mark.anyio
+
+
+async def examined(world):
+    async with world.open_backend() as backend:
+        assert isinstance(backend, SupportsDoctor)
+        findings = await backend.examine()
+    assert not any(call.changes for call in world.physics.calls)
+    return findings
+
+
+async def faults(world):
+    return {one.check: one for one in await examined(world) if one.verdict is Verdict.FAULT}
+
+
+async def test_a_healthy_account_has_no_fault(bare):
+    bare.sell(confidential=True)
+    findings = await examined(bare)
+
+    assert {one.verdict for one in findings} == {Verdict.OK}
+    assert findings[0].check == "identity"
+    assert TENANT in findings[0].detail
+    assert PRINCIPAL in findings[0].detail
+    checks = {one.check for one in findings}
+    assert {f"permission {action}" for reach in Reach for action in actions(reach)} <= checks
+    assert {"clock", "subscription", "disks", "image ubuntu confidential in westeurope"} <= checks
+    assert {"quota cores in northeurope", "network isolated in westeurope"} <= checks
+
+
+async def test_another_identity_is_named_and_asks_nothing_more(bare):
+    bare.tokens.principal = "33333333-3333-3333-3333-333333333333"
+    [finding] = await examined(bare)
+
+    assert (finding.check, finding.verdict) == ("identity", Verdict.FAULT)
+    assert bare.tokens.principal in finding.detail
+    assert {call.op for call in bare.physics.calls} <= {"Configuration", "Token"}
+
+
+async def test_a_missing_permission_is_named(bare):
+    missing = "Microsoft.Compute/virtualMachines/delete"
+    bare.arm.granted = tuple(action for reach in Reach for action in actions(reach) if action != missing)
+
+    assert list(await faults(bare)) == [f"permission {missing}"]
+
+
+async def test_a_used_up_quota_is_named(bare):
+    await bare.use_up_quota()
+
+    assert set(await faults(bare)) == {"quota cores in westeurope", "quota cores in northeurope"}
+
+
+async def test_an_image_that_is_not_there_is_named(bare):
+    bare.arm.rules = evolve(bare.arm.rules, images={})
+
+    assert "image ubuntu in westeurope" in await faults(bare)
+
+
+async def test_a_wall_with_a_hole_is_named(bare):
+    groups = {id_: [] if "isolated" in id_ else rules for id_, rules in bare.arm.rules.security_groups.items()}
+    bare.arm.rules = evolve(bare.arm.rules, security_groups=groups)
+    found = await faults(bare)
+
+    assert set(found) == {"network isolated in westeurope", "network isolated in northeurope"}
+    assert "other machines of the virtual network get in" in found["network isolated in westeurope"].detail
+
+
+async def test_a_policy_that_is_not_sold_is_not_examined(bare):
+    bare.sell(networks=(NetworkPolicy.EGRESS,))
+
+    assert not any("isolated" in one.check for one in await examined(bare))
+
+
+async def test_a_subnet_that_is_not_there_is_told(bare):
+    bare.arm.rules = evolve(bare.arm.rules, subnets=())
+    unknown = [one for one in await examined(bare) if one.verdict is Verdict.UNKNOWN]
+
+    assert {one.check.split()[0] for one in unknown} == {"network"}
+
+
+@pytest.mark.parametrize(("skew_ms", "is_fault"), [(0, False), (-60_000, True), (3_600_000, True)])
+async def test_a_wrong_clock_is_named(bare, skew_ms, is_fault):
+    bare.arm.skew_ms = skew_ms
+
+    assert ("clock" in await faults(bare)) is is_fault
+
+
+async def test_a_disk_that_no_machine_has_is_named(bare):
+    bare.physics.add("disk", "cb-0123456789abcdef01234567-os", place="westeurope")
+
+    assert "cb-0123456789abcdef01234567-os" in (await faults(bare))["disks"].detail
+
+
+async def test_a_group_with_strangers_is_named(bare):
+    bare.make_stranger()
+
+    assert "resource group" in await faults(bare)
+
+
+async def test_silence_is_a_finding(bare):
+    bare.physics.go_down()
+    findings = await examined(bare)
+
+    assert {one.verdict for one in findings} == {Verdict.UNKNOWN}
+    assert not any(secret in one.detail for one in findings for secret in bare.secrets())
