@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -13,7 +14,7 @@ from compute_bridge.host.explain import explain
 from compute_bridge.host.lease_state import Noticed, read_body
 from compute_bridge.host.log_checks import whole_stream
 from compute_bridge.model import channels
-from compute_bridge.model.ids import InstanceId
+from compute_bridge.model.ids import GrantId, InstanceId
 from compute_bridge.model.notice import InterruptionNotice
 from compute_bridge.model.units import HOUR_MS, MicrosPerHour, Tick, UtcMs
 from compute_bridge.ports.clock import poll
@@ -44,7 +45,7 @@ class Teller(MemoryBackend, SupportsNotices):
 class TellingCloud(MemoryCloud):
     def __init__(self):
         super().__init__(self.open_teller)
-        self._answers = asyncio.Queue()
+        self._answers: asyncio.Queue[Any] = asyncio.Queue()
 
     def tell(self, *notices):
         self._answers.put_nowait(notices)
@@ -195,7 +196,7 @@ async def test_a_notice_that_is_not_the_providers_is_not_shown(coalition, change
         tools = bridge.provider.tools
         key = Ed25519PrivateKey.generate() if change == "key" else tools.current.signing
         forged = InterruptionNotice(
-            grant_id=bytes(32) if change == "grant" else grant.id,
+            grant_id=GrantId(bytes(32)) if change == "grant" else grant.id,
             provider_id=grant.provider_id,
             epoch=tools.epoch + 1 if change == "epoch" else tools.epoch,
             interrupted_at=UtcMs(0),

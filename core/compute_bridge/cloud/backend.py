@@ -318,11 +318,6 @@ def _refuse_failed(machines: Machines, token: Token) -> None:
             raise machine.failure
 
 
-def _is_over(machines: Machines, instance: InstanceId) -> bool:
-    machine = machines.get(instance)
-    return machine is None or machine.state is MachineState.GONE
-
-
 def _instance(machine: Machine) -> Instance:
     return machine.tags.instance(machine.id, host=machine.host or _NOWHERE, started_at=machine.started_at)
 
