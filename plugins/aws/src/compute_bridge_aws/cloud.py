@@ -5,14 +5,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from compute_bridge.cloud.machine import Cloud, Machine, Machines
+from compute_bridge.cloud.machine import Machine, Machines
+from compute_bridge.cloud.notices import NoticedCloud
 from compute_bridge.cloud.tags import OWNER, token_word
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
-from compute_bridge.model.units import Milliseconds
+from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import DeadMansSwitch, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, UnavailableError, UnservableError
+from compute_bridge.ports.notices import Interruption
 from compute_bridge_aws.account import Account, code_of
 from compute_bridge_aws.catalog import Shelf
 from compute_bridge_aws.config import AwsConfig, AwsRegion
@@ -21,7 +23,7 @@ from compute_bridge_aws.every import every
 from compute_bridge_aws.group import Groups
 from compute_bridge_aws.image import Images
 from compute_bridge_aws.launch import MAX_USER_DATA, launch_request, user_data
-from compute_bridge_aws.machine_of import exit_in, failure_in, machine_of, split
+from compute_bridge_aws.machine_of import exit_in, failure_in, join, machine_of, split
 from compute_bridge_aws.metrics import metered
 from compute_bridge_aws.quotas import Quotas
 
@@ -33,11 +35,15 @@ _GROUP_AGAIN_MS = 2000
 _ENDED = ("shutting-down", "terminated", "stopping", "stopped")
 
 
+MARKED = "marked-for-termination"
+"""The status of a spot request whose machine will be taken away within two minutes."""
+
+
 def _named(name: str, *values: str) -> dict[str, Any]:
     return {"Name": name, "Values": list(values)}
 
 
-class AwsCloud(Cloud):
+class AwsCloud(NoticedCloud):
     """One account at AWS, in the regions of its table."""
 
     def __init__(self, account: Account) -> None:
@@ -178,6 +184,24 @@ class AwsCloud(Cloud):
             f"look for a machine in {region}", partial(self._sdk.instances, region, filters)
         )
         return exit_in(answers[0], now=self._account.clock.utc_ms()) if answers else None
+
+    async def interruptions(self) -> tuple[Interruption, ...]:
+        """Return the machines whose spot requests are marked for termination; EC2 does not say for when.
+
+        One call a region, and none at all where no spot capacity is sold.
+        """
+        regions = self._config.regions if self._config.spot else ()
+        found = await every({region.name: partial(self._marked, region.name) for region in regions})
+        return tuple(notice for notices in found.values() for notice in notices)
+
+    async def _marked(self, region: str) -> list[Interruption]:
+        filters = [_named("status-code", MARKED), _named(f"tag:{OWNER}", self._config.owner)]
+        requests = await self._account.read(
+            f"list spot requests in {region}", partial(self._sdk.spot_requests, region, filters)
+        )
+        return [
+            Interruption(join(region, one["InstanceId"]), UtcMs(0), MARKED) for one in requests if "InstanceId" in one
+        ]
 
     async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
         """Return ``allocated`` with CloudWatch's figures, where the table wants them."""
