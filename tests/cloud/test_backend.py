@@ -10,6 +10,7 @@ from toycloud.world import ToyWorld
 
 from compute_bridge.cloud.backend import CloudBackend
 from compute_bridge.model.ids import BackendName
+from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import BackendContext, ExitCause
 from compute_bridge.ports.errors import (
     NoCapacityError,
@@ -142,6 +143,27 @@ async def test_an_end_is_told_by_the_clouds_record(world, befall, cause):
 
     [machine] = world.physics.made()
     assert (exit_.cause, exit_.ended_at) == (cause, machine.ended_ms)
+
+
+async def test_a_machine_of_which_nobody_knows_when_it_ended_has_no_usage_until_now(world):
+    """A bridge would take it for the last time that the machine was seen, and bill the time since its end."""
+
+    class Forgetful(ToyCloud):
+        async def machines(self):
+            machines = await super().machines()
+            return {
+                id_: evolve(one, exit=one.exit and evolve(one.exit, ended_at=UtcMs(0))) for id_, one in machines.items()
+            }
+
+    async with opened(world, Forgetful) as backend:
+        instance = await backend.provision(await an_order(world, backend))
+        alive = await backend.usage(instance.id)
+        await world.kill(instance.id)
+        await backend.watch_until_exit(instance.id)
+
+        assert alive.wall_ms.value > 0
+        with pytest.raises(UnavailableError, match="nothing tells when"):
+            await backend.usage(instance.id)
 
 
 async def test_two_owners_in_one_account_do_not_see_each_other(world):

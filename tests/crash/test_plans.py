@@ -2,11 +2,11 @@
 
 import pytest
 
-from crashkit import rack_plans
+from crashkit import chosen
 from crashkit.plans import again, all_plans, drawn
 from crashkit.schedule import Verdict
 
-INTENDED = f"after {rack_plans.INTENDED}"
+INTENDED = f"after {chosen.INTENDED}"
 
 
 def recorded(*more: str) -> list[Verdict]:
@@ -24,7 +24,7 @@ def recoveries(verdicts: list[Verdict], seed: int) -> list[str]:
 
 
 def on_racks(verdicts: list[Verdict], seed: int) -> list[str]:
-    return [plan.id for plan in rack_plans.drawn(verdicts, seed, count=200)]
+    return [plan.id for plan in chosen.drawn(verdicts, seed, count=200)]
 
 
 DRAWS = [once, recoveries, on_racks]

@@ -168,7 +168,6 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         def up(machines: Machines) -> Machine | None:
             machine = self._made(machines, order.token)
             if machine is None:
-                _refuse_failed(machines, order.token)
                 self._refuse_absent(order, self._context.clock.monotonic_ms() - began_ms)
                 return None
             return machine if self._is_up(order, machine) else None
@@ -296,6 +295,9 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         if machine is None or not machine.started_at:
             raise UnavailableError(f"backend {self.name}: the account tells nothing of {instance}")
         ended = machine.exit.ended_at if machine.exit else 0
+        if not machine.is_live and not ended:
+            # Not until now: whoever pays for it would pay for what nobody had.
+            raise UnavailableError(f"backend {self.name}: nothing tells when {instance} ended, nor how long it ran")
         wall_ms = max(0, (ended or self._context.clock.utc_ms()) - machine.started_at)
         return await self._cloud.metered(machine, _allocated(machine, wall_ms))
 
@@ -314,13 +316,6 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     def _still_going(self, instance: InstanceId) -> NoReturn:
         raise NotYetTerminatedError(f"backend {self.name}: {instance} is still going away; ask again")
-
-
-def _refuse_failed(machines: Machines, token: Token) -> None:
-    # What never ran may be gone by the first listing that shows it; the reason must not go with it.
-    for machine in machines.values():
-        if machine.tags.token == token and machine.failure is not None:
-            raise machine.failure
 
 
 def _instance(machine: Machine) -> Instance:

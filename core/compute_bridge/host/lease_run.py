@@ -48,6 +48,7 @@ LONGEST_RETRY_MS = 30_000
 LONGEST_SLEEP_MS = 60_000
 """No wait for an end is longer, so that a machine that slept with its timers looks at its clock again."""
 EXIT_RECORD_WAIT_S = 10
+_UNKNOWN = InstanceExit(ExitCause.TERMINATED, UtcMs(0))
 
 
 @define
@@ -113,8 +114,10 @@ class RunningLease:
         usage = await self._last_usage(facts)
         if usage.wall_ms.source is UsageSource.BACKEND:
             self._seen_ms = max(self._seen_ms, usage.wall_ms.value)
+        # What ended by itself may stand until it is deleted, and then be remembered by its deletion alone.
+        own = await self._exit_record() if reason in _BY_ITSELF else _UNKNOWN
         await self._persist(self._terminate)
-        exit_ = await self._exit_record()
+        exit_ = own if own.ended_at else _own_end(own, await self._exit_record())
         started = self.running.instance.started_at
         reason = self._truer(reason, exit_)
         ended_at, evidence = self._end_of(reason, exit_)
@@ -260,7 +263,7 @@ class RunningLease:
                 return await self._watch_once()
             except BackendError as error:
                 logger.info("lease %s: no record of its end: %s", self.name, error)
-        return InstanceExit(ExitCause.TERMINATED, UtcMs(0))
+        return _UNKNOWN
 
     async def _persist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until the backend answers: cannot observe is not dead, and not yet terminated is not gone."""
@@ -279,3 +282,9 @@ class RunningLease:
     @property
     def _backend(self) -> Backend:
         return self.tools.fleet.backend(self.running.backend)
+
+
+def _own_end(own: InstanceExit, recorded: InstanceExit) -> InstanceExit:
+    """Return what was recorded since, unless that is only the deletion of what had ended already."""
+    is_deletion = recorded.cause is ExitCause.TERMINATED and own.cause is not ExitCause.TERMINATED
+    return own if is_deletion else recorded

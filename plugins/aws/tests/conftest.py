@@ -6,7 +6,7 @@ import pytest
 
 from compute_bridge_aws.backend import AwsBackend
 from compute_bridge_aws.sdk import Access, Sdk
-from compute_bridge_aws.testing.world import KEY_ID, AwsWorld
+from compute_bridge_aws.testing.world import KEY_ID, SECRET, TOKEN, AwsWorld
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +47,4 @@ async def backend(account: AwsWorld) -> AsyncIterator[AwsBackend]:
 @pytest.fixture
 def sdk() -> Callable[[AwsWorld], Sdk]:
     """Return a maker of the slice over an account, for tests of the fake."""
-    return lambda world: Sdk(Access(KEY_ID, "s" * 40, endpoint_url=world.server.url))
+    return lambda world: Sdk(Access(KEY_ID, SECRET, TOKEN, endpoint_url=world.server.url))

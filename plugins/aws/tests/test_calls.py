@@ -1,15 +1,16 @@
 """How many calls a lease costs, and that listing costs the same for one lease and for a thousand."""
 
-from typing import Any
-
 import anyio
 import pytest
 
-from compute_bridge.cloud.tags import tags_of
+from compute_bridge.cloud.tags import TOKEN, tags_of, token_word
+from compute_bridge.model.ids import InstanceId
+from compute_bridge.ports.backend import Offer
+from compute_bridge.testing.orders import new_token
 from compute_bridge_aws.backend import AwsBackend
 from compute_bridge_aws.testing.world import AwsWorld
 
-_LISTINGS = 3
+_LISTINGS = 2
 
 
 @pytest.mark.anyio
@@ -42,16 +43,20 @@ async def test_the_first_lease_makes_one_group(account: AwsWorld, backend: AwsBa
     ]
 
 
-def populate(world: AwsWorld, backend: AwsBackend, offer: Any, number: int) -> list[Any]:
-    machines = []
-    for at in range(number):
-        order = world.order(offer)
-        tags = {"Name": order.ownership.name, **tags_of(order, owner=world.config.owner, port=22022)}
-        launched = world.physics.launch(
-            region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id=f"i-{at:017x}", tags=tags
+def populate(world: AwsWorld, offer: Offer, number: int) -> list[InstanceId]:
+    order = world.order(offer)
+    tags = {"Name": order.ownership.name, **tags_of(order, owner=world.config.owner, port=22022)}
+    launched = [
+        world.physics.launch(
+            region="eu-west-1",
+            zone="eu-west-1a",
+            shape="t3.micro",
+            id=f"i-{at:017x}",
+            tags=tags | {TOKEN: token_word(new_token())},
         )
-        machines.append(world.instance_id(launched.machine))
-    return machines
+        for at in range(number)
+    ]
+    return [world.instance_id(one.machine) for one in launched]
 
 
 @pytest.mark.anyio
@@ -60,7 +65,7 @@ async def test_a_listing_costs_one_call_a_region_whatever_runs(bare: AwsWorld, n
     async with bare.open() as backend:
         assert isinstance(backend, AwsBackend)
         [offer, *_] = await backend.offers()
-        machines = populate(bare, backend, offer, number)
+        machines = populate(bare, offer, number)
         listings, calls = backend.listing.reads, bare.physics.count("DescribeInstances")
         async with anyio.create_task_group() as tasks:
             for machine in machines:

@@ -156,6 +156,25 @@ def test_words_that_the_sdk_does_not_know_come_through():
     assert shape.has_snp
 
 
+@pytest.mark.parametrize(
+    "changes", [{"confidential": True}, {"architecture": "arm64"}, {"regions": "without eu-west-1a"}], ids=str
+)
+async def test_a_catalog_that_was_kept_sells_nothing_that_the_table_no_longer_does(
+    bare: AwsWorld, changes: dict[str, Any]
+):
+    kept = await fetch(bare)
+    if "regions" in changes:
+        here, there = bare.config.regions
+        changes = {"regions": (evolve(here, subnets={"eu-west-1b": stock.SUBNETS["eu-west-1b"]}), there)}
+    bare.use(evolve(bare.config, **changes))
+    async with bare.open_backend() as backend:
+        assert isinstance(backend, AwsBackend)
+        backend.use_catalog(kept)
+        offers = await backend.offers()
+
+    assert {one.zone for one in offers} == ({"eu-west-1b", "us-east-2a"} if "regions" in changes else set())
+
+
 # --- prices -------------------------------------------------------------------------------------
 
 

@@ -88,6 +88,9 @@ async def test_a_wrong_clock_is_a_fault(bare: AwsWorld):
         ("ec2:CreateTags", "permission ec2:RunInstances eu-west-1"),
         ("ec2:CreateSecurityGroup", "permission ec2:CreateSecurityGroup eu-west-1"),
         ("ec2:DescribeInstances", "permission ec2:DescribeInstances eu-west-1"),
+        ("ec2:DescribeSpotInstanceRequests", "permission ec2:DescribeSpotInstanceRequests eu-west-1"),
+        ("ec2:DescribeSpotPriceHistory", "permission ec2:DescribeSpotPriceHistory eu-west-1"),
+        ("cloudwatch:GetMetricData", "permission cloudwatch:GetMetricData eu-west-1"),
         ("ec2:DescribeSubnets", "subnets eu-west-1"),
         ("ec2:DescribeImages", "images eu-west-1"),
         ("pricing:GetProducts", "permission pricing:GetProducts"),
@@ -95,6 +98,7 @@ async def test_a_wrong_clock_is_a_fault(bare: AwsWorld):
     ],
 )
 async def test_a_permission_that_is_missing_is_named(bare: AwsWorld, action: str, check: str):
+    bare.use(evolve(bare.config, spot=True, metrics=True))
     bare.aws.policy = without(bare.aws.policy, action)
     found = await examine(bare)
 

@@ -6,14 +6,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from attrs import evolve
 
 from compute_bridge.cloud.tags import OWNER
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.testing.physics.wire import Request
 from compute_bridge_aws.group import Rules
-from compute_bridge_aws.sdk import Operation, Sdk, told_by
+from compute_bridge_aws.sdk import Access, Operation, Sdk, told_by
 from compute_bridge_aws.testing.stock import IMAGES, OLD_IMAGES, SUBNETS, VPCS
-from compute_bridge_aws.testing.world import AwsWorld
+from compute_bridge_aws.testing.world import KEY_ID, SECRET, AwsWorld
+from compute_bridge_aws.testing.world import TOKEN as SESSION
 
 EU = "eu-west-1"
 TOKEN = "a" * 52
@@ -195,11 +197,11 @@ def test_a_group_holds_sixty_rules_and_each_once(aws: Sdk):
         ({"Action": "TerminateInstances", "InstanceId.2": "i-0"}, "InvalidParameterValue"),
         ({"Action": "TerminateInstances", "InstanceId.1": "i-0", "Force": "yes"}, "InvalidParameterValue"),
         ({"Action": "NoSuchThing"}, "InvalidAction"),
-        ({"Action": "RebootInstances", "InstanceId.1": "i-0"}, "InvalidAction"),
     ],
 )
 def test_a_form_that_the_model_does_not_know_is_refused(bare: AwsWorld, form: dict[str, str], code: str):
-    signed = "AWS4-HMAC-SHA256 Credential=AKIAFAKEFAKEFAKEFAKE/20260101/eu-west-1/ec2/aws4_request, Signature=0"
+    scope = f"{KEY_ID}/20260101/eu-west-1/ec2/aws4_request"
+    signed = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={'0' * 64}"
     body = urlencode({"Version": "2016-11-15", **form}).encode()
     answer = bare.aws.serve(Request("POST", "/", "", {"authorization": signed}, body))
 
@@ -212,3 +214,20 @@ def test_the_host_key_in_user_data_arrives_as_it_was_sent(aws: Sdk, bare: AwsWor
 
     assert machine.user_data == b"#cloud-config\n{}\n"
     assert base64.b64decode(machine.document["UserData"]) == machine.user_data
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        Access(KEY_ID, "another secret", SESSION),
+        Access(KEY_ID, SECRET, "another token"),
+        Access(KEY_ID, SECRET),
+        Access("AKIANOBODY", SECRET, SESSION),
+    ],
+)
+def test_who_signs_otherwise_is_refused(bare: AwsWorld, access: Access):
+    stranger = Sdk(evolve(access, endpoint_url=bare.server.url))
+
+    assert refused(lambda: stranger.instances(EU, [])) == "AuthFailure"
+    assert refused(lambda: stranger.identity(EU)) == "InvalidClientTokenId"
+    assert refused(lambda: stranger.quotas(EU)) == "UnrecognizedClientException"

@@ -253,6 +253,19 @@ async def test_a_machine_that_is_marked_is_told_by_its_spot_request(account: Aws
     assert f"eu-west-1/{marked['InstanceId']}" == instance.id
 
 
+async def test_notices_that_are_not_told_hide_no_machine(account: AwsWorld):
+    account.use(evolve(account.config, spot=True))
+    async with account.open() as backend:
+        instance = await backend.provision(account.order(await offer_of(backend, spot=True)))
+        [reads, *rest] = account.aws.policy["Statement"]
+        some = [action for action in reads["Action"] if action != "ec2:DescribeSpotInstanceRequests"]
+        account.aws.policy = {"Statement": [reads | {"Action": some}, *rest]}
+        owned = await backend.list_owned()
+        await backend.terminate(instance.id)
+
+    assert [one.id for one in owned] == [instance.id]
+
+
 async def test_a_guest_that_powers_off_early_has_exited(account: AwsWorld, backend: AwsBackend):
     instance = await lease(account, backend)
     account.physics.shut_down(account.machine_of(instance.id).id)

@@ -84,11 +84,11 @@ async def test_a_group_that_somebody_widened_is_mended(account: AwsWorld):
     async with account.open() as backend:
         assert isinstance(backend, AwsBackend)
         await started(account, backend, NetworkPolicy.ISOLATED)
-    [group] = account.physics.resources("security-group")
-    wide = frozenset({("-1", -1, -1, "0.0.0.0/0"), ("tcp", 1, 9, "::/0")})
-    account.physics.put(evolve(group, document={**group.document, "IpPermissions": wide, "IpPermissionsEgress": wide}))
-    async with account.open() as backend:
-        assert isinstance(backend, AwsBackend)
+        [group] = account.physics.resources("security-group")
+        wide = frozenset({("-1", -1, -1, "0.0.0.0/0"), ("tcp", 1, 9, "::/0")})
+        document = {**group.document, "IpPermissions": wide, "IpPermissionsEgress": wide}
+        account.physics.put(evolve(group, document=document))
+        await account.clock.sleep_ms(300_000)
         rules = await started(account, backend, NetworkPolicy.ISOLATED)
 
     assert rules == Rules.of(NetworkPolicy.ISOLATED, port=22022)

@@ -7,7 +7,7 @@ from compute_bridge.model.boot import SecretRef
 from compute_bridge.ports.errors import CredentialsError, UnavailableError
 from compute_bridge_aws.backend import AwsBackend
 from compute_bridge_aws.config import DEFAULT_CHAIN
-from compute_bridge_aws.testing.world import KEY_ID, AwsWorld
+from compute_bridge_aws.testing.world import KEY_ID, SECRET, TOKEN, AwsWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -54,11 +54,10 @@ async def test_a_developer_s_environment_is_not_looked_at(bare: AwsWorld, monkey
         assert await backend.list_owned() == ()
 
 
-async def test_the_sdk_s_own_chain_is_taken_where_the_table_says_so(
-    bare: AwsWorld, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-):
+async def test_the_sdk_s_own_chain_is_taken_where_the_table_says_so(bare: AwsWorld, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
     nothing = SecretRef("")
     bare.use(
         evolve(

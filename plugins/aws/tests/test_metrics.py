@@ -16,13 +16,13 @@ async def test_cpu_and_network_are_cloudwatch_s(account: AwsWorld):
         offers = await backend.offers()
         offer = next(one for one in offers if one.shape == "t3.micro")
         instance = await backend.provision(account.order(offer))
-        await account.clock.sleep_ms(900_000)
+        await account.clock.sleep_ms(700_000)
         usage = await backend.usage(instance.id)
         await backend.terminate(instance.id)
 
     assert usage.core_ms.source is usage.net_in_bytes.source is usage.net_out_bytes.source is UsageSource.BACKEND
     periods = usage.net_in_bytes.value // 1000
-    assert periods >= 2
+    assert periods >= 1
     assert usage.net_out_bytes.value == 2000 * periods
     # Half of two vCPUs for five minutes.
     assert usage.core_ms.value == 300_000 * periods
@@ -35,7 +35,7 @@ async def test_without_the_permission_there_is_no_usage_rather_than_another(acco
     async with account.open() as backend:
         [offer, *_] = await backend.offers()
         instance = await backend.provision(account.order(offer))
-        await account.clock.sleep_ms(900_000)
+        await account.clock.sleep_ms(700_000)
         account.use(allowed)
         with pytest.raises(CredentialsError):
             await backend.usage(instance.id)

@@ -20,7 +20,8 @@ def anyio_backend() -> str:
 @pytest.fixture
 def readme_table() -> str:
     """Return the boot file's table as the README shows it."""
-    return re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)[0]
+    [table] = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    return str(table)
 
 
 @pytest.fixture

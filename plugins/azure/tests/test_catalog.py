@@ -4,9 +4,10 @@ import json
 from decimal import Decimal
 
 import pytest
+from attrs import evolve
 
 from compute_bridge.model.resources import NetworkPolicy, Posture
-from compute_bridge.ports.errors import CredentialsError, UnavailableError
+from compute_bridge.ports.errors import CredentialsError, UnavailableError, UnservableError
 from compute_bridge_azure.catalog import SOURCE, read_prices
 from compute_bridge_azure.testing.answers import No
 from compute_bridge_azure.testing.market import SIZES, price_items
@@ -138,6 +139,24 @@ async def test_a_catalog_of_another_day_is_offered_with_todays_quotas(bare):
         backend.use_catalog(catalog)
 
         assert {offer.shape for offer in await backend.offers()} == {"Standard_D2s_v5"}
+
+
+async def test_a_catalog_of_another_table_sells_nothing_that_this_one_does_not(bare):
+    bare.sell("Standard_DC4es_v5", "Standard_D2s_v5", confidential=True)
+    catalog = await fetch(bare)
+    async with bare.open_backend() as backend:
+        backend.use_catalog(catalog)
+        offers = await backend.offers()
+        order = bare.order(next(offer for offer in offers if offer.posture is Posture.AZURE_PARAVISOR))
+    location = evolve(bare.config.locations[0], zones=("2",))
+    bare.sell(confidential=False, locations=(location,))
+    async with bare.open_backend() as backend:
+        backend.use_catalog(catalog)
+
+        assert [offer.id for offer in await backend.offers()] == ["westeurope-2/Standard_D2s_v5"]
+        with pytest.raises(UnservableError):
+            await backend.provision(order)
+    assert bare.physics.made() == ()
 
 
 # --- prices ---------------------------------------------------------------------------------------

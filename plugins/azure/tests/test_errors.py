@@ -39,6 +39,7 @@ class HttpResponseError(AzureError):
 
 def meant(error):
     answer = answer_of(error)
+    assert answer is not None
     return MEANINGS.error(NAME, "create cb-1", answer.code, retry_after_s=answer.retry_after_s)
 
 

@@ -264,6 +264,7 @@ async def test_a_spot_machine_that_vanishes_was_preempted(world):
             tasks.start_soon(preempt_soon, world, instance)
             exit_ = await watched(backend, instance)
 
+        await end(backend, instance)
         assert exit_.cause is ExitCause.PREEMPTED
         assert world.machine_of(instance.id).spot
 
@@ -280,6 +281,7 @@ async def test_a_machine_on_demand_that_vanishes_is_lost(world):
         world.arm.machines.delete(instance.id)
 
         assert (await watched(backend, instance)).cause is ExitCause.LOST
+        await end(backend, instance)
 
 
 async def test_a_machine_that_somebody_deallocates_is_told_as_terminated(world):

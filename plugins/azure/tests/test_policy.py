@@ -3,6 +3,7 @@
 import inspect
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,8 @@ def test_no_role_has_a_wildcard_or_a_role_of_its_own():
 
 
 def test_the_command_prints_what_az_takes():
-    lines = []
-    context = SimpleNamespace(
+    lines: list[str] = []
+    context: Any = SimpleNamespace(
         arguments=("policy", SUBSCRIPTION, GROUP, "--network-group", "net", "--ssh-port", "2222"), say=lines.append
     )
 

@@ -106,4 +106,7 @@ def test_what_is_not_understood_is_left_out(broken):
 def test_locations_are_the_same_however_they_are_written():
     sku = SIZES[0].sku("West Europe")
 
-    assert read_size(sku, "westeurope").zones == ("1", "2", "3")
+    size = read_size(sku, "westeurope")
+
+    assert size is not None
+    assert size.zones == ("1", "2", "3")

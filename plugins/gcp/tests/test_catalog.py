@@ -22,7 +22,7 @@ EVERYWHERE = {zone for zones in ZONES.values() for zone in zones}
 
 @pytest.fixture
 def sdk(bare_world):
-    bare_world.configure(page_size=2, spot=True)
+    bare_world.configure(page_size=2, spot=True, shapes=(*bare_world.config.shapes, "a2-*"))
     return Sdk(bare_world.config, bare_world.key)
 
 
@@ -46,9 +46,13 @@ def by_the_month(sku):
     return evolve(sku, unit="mo")
 
 
+def in_euros(sku):
+    return evolve(sku, currency="EUR")
+
+
 def test_every_page_is_read_and_every_zone_has_its_rows(sdk, bare_world):
     catalog = read(sdk, bare_world.config)
-    shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4"}
+    shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4", "a2-highgpu-1g"}
 
     assert {one.zone for one in catalog.rows} == EVERYWHERE
     assert {one.shape for one in catalog.rows} == shapes
@@ -73,6 +77,20 @@ def test_a_spot_machine_has_prices_of_its_own(sdk, bare_world):
     assert found.cost.address == 2_500_000
 
 
+@pytest.mark.parametrize(("spot", "gpu", "part"), [(False, 2_933_908_000, 1), (True, 880_172_000, 3)])
+def test_a_gpu_is_part_of_the_cost_and_the_resources(sdk, bare_world, spot, gpu, part):
+    found = row(read(sdk, bare_world.config), "a2-highgpu-1g", spot=spot)
+
+    assert found.cost.units.machine == 12 * (31_611_000 // part) + 85 * (4_237_000 // part) + gpu
+    assert found.resources.gpus == 1
+
+
+def test_a_gpu_without_a_price_is_not_sold(sdk, bare_world):
+    skus = [sku for sku in sdk.skus() if not sku.description.startswith("Nvidia Tesla A100 GPU")]
+
+    assert row(read(sdk, bare_world.config, skus=skus), "a2-highgpu-1g") is None
+
+
 def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):
     catalog = read(sdk, bare_world.config, confidential_cost=UnitNanos(vcpu=NanosPerHour(7), ram_gib=NanosPerHour(3)))
     plain, tdx = (row(catalog, "c3-standard-4", zone=zone) for zone in ("europe-west4-b", "europe-west4-a"))
@@ -84,13 +102,20 @@ def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):
 @pytest.mark.parametrize(
     "words", ["E2 Instance Core", "E2 Instance Ram", "Balanced PD", "External IP Charge on a Standard"]
 )
-@pytest.mark.parametrize("price", ["missing", "zero", "another unit"])
+@pytest.mark.parametrize("price", ["missing", "zero", "another unit", "another currency"])
 def test_what_has_no_whole_price_has_no_row(sdk, bare_world, words, price):
     skus = [sku for sku in sdk.skus() if not (sku.description.startswith(words) and price == "missing")]
-    spoil = {"zero": zero, "another unit": by_the_month, "missing": zero}[price]
+    spoil = {"zero": zero, "another unit": by_the_month, "another currency": in_euros, "missing": zero}[price]
     skus = [spoil(sku) if sku.description.startswith(words) else sku for sku in skus]
 
     assert row(read(sdk, bare_world.config, skus=skus), "e2-standard-2") is None
+
+
+def test_prices_are_asked_for_in_the_currency_of_the_table(bare_world):
+    bare_world.configure(currency="EUR")
+    found = row(read(Sdk(bare_world.config, bare_world.key), bare_world.config), "e2-standard-2")
+
+    assert found.cost.currency == "EUR"
 
 
 def test_the_operators_word_for_an_address_wins(sdk, bare_world):

@@ -281,3 +281,25 @@ async def test_a_create_that_is_cancelled_on_the_wire_is_waited_for_and_undone(w
     await settle(world, backend)
 
     assert [False] == [one.exists for one in world.physics.made()]
+
+
+async def test_an_end_is_told_even_where_the_vendor_takes_no_filter(world, backend, order):
+    instance = await make(world, backend, order)
+    await end(world, backend, instance.id)
+    world.fake.refuse_next("zoneOperations.list", 400, "invalid")
+
+    assert ExitCause.TERMINATED is (await backend.watch_until_exit(instance.id)).cause
+
+
+async def test_a_listing_that_is_refused_tells_nothing(world, backend, order):
+    instance = await make(world, backend, order)
+    for answer in [(404, "notFound"), (400, "invalid")]:
+        world.fake.refuse_next("aggregatedList", *answer)
+        async with refused(UnavailableError):
+            await backend.find(order.token)
+    world.fake.refuse_next("delete", 400, "invalid")
+    async with refused(UnavailableError):
+        await backend.terminate(instance.id)
+
+    assert await world.running() == {instance.id}
+    await end(world, backend, instance.id)

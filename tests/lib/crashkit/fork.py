@@ -14,8 +14,11 @@ from attrs import define, field
 
 
 @contextmanager
-def open_template(folder: Path, installed: Path) -> Iterator[Path]:
-    """Start a template and yield its socket; all that was forked from it ends with this context."""
+def open_template(folder: Path, installed: Path, *late: str) -> Iterator[Path]:
+    """Start a template and yield its socket; all that was forked from it ends with this context.
+
+    The modules ``late`` are imported there besides, and warmed up where they can be.
+    """
     # A socket's address holds some hundred letters, so it is named from the folder itself.
     path = folder / "fork"
     # A variable of ours would change what the boot files say.
@@ -23,7 +26,7 @@ def open_template(folder: Path, installed: Path) -> Iterator[Path]:
     paths = [str(Path(__file__).parents[1]), *filter(None, [inherited.get("PYTHONPATH")])]
     with (folder / "template.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "crashkit.template", str(path), str(installed)],
+            [sys.executable, "-m", "crashkit.template", str(path), str(installed), *late],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

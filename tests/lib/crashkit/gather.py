@@ -46,6 +46,7 @@ async def gather(scene: Scene, market: Market, clock: Clock, cloud: Cloud) -> Tr
         books={awards[0].value.provider_id.hex(): books} if awards else {},
         leases=leases,
         grace_ms=cloud.site.grace_ms,
+        tolerance_ms=cloud.site.tolerance_ms,
     )
 
 

@@ -16,7 +16,7 @@ from compute_bridge.host.bridge import Bridge
 from compute_bridge_market.command import market as market_command
 from crashkit.clock import Birth, SharedClock
 from crashkit.cuts import Halts
-from crashkit.plants import PLANTS
+from crashkit.plants import EVERY_PLANT
 from crashkit.points import POINTS, Kill
 from crashkit.scene import Scene
 
@@ -26,7 +26,7 @@ def bridge(*, folder: str, life: int, kill: str, plant: str, halts: list[str]) -
     logging.basicConfig(stream=sys.stderr, level="INFO", format="%(relativeCreated)d %(name)s %(message)s")
     scene = Scene(Path(folder))
     if plant:
-        PLANTS[plant].sow()
+        EVERY_PLANT[plant].sow()
     halt = Halts(scene.folder, halts).at if halts else None
     POINTS.arm(scene.points(life), Kill.parse(kill) if kill else None, scene.faults, halt)
     anyio.run(_serve_bridge, scene)

@@ -70,8 +70,8 @@ class Matrix:
 def open_matrix(*, cloud: str = "file-truth", keep: bool = False) -> Iterator[Matrix]:
     """Found a market, start a template, and yield what plays; the files of whatever went wrong stay."""
     folder, kind = Path(mkdtemp(prefix="crash-")), KINDS[cloud]
-    ground = Ground.lay(folder / "ground", cadence_ms=kind.cadence_ms)
-    with kind.prepare(ground.folder), open_template(folder, ground.installed) as template:
+    ground = Ground.lay(folder / "ground", cadence_ms=kind.cadence_ms, currency=kind.currency)
+    with kind.prepare(ground.folder), open_template(folder, ground.installed, *kind.late) as template:
         yield Matrix(folder, ground, template, kind.at_once, keep)
     if not any(folder.glob("[0-9]*")):
         shutil.rmtree(folder)

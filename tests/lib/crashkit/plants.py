@@ -1,13 +1,16 @@
 """Faults planted in a bridge, so that the matrix itself can be seen to fail: each breaks one promise of a lease."""
 
 from collections.abc import Callable
+from secrets import token_bytes, token_hex
 
 from attrs import evolve, frozen
 
+from compute_bridge.cloud.backend import CloudBackend
 from compute_bridge.host.lease import Lease
 from compute_bridge.host.lease_run import RunningLease
 from compute_bridge.host.provider import Provider
 from compute_bridge.model import channels
+from compute_bridge.model.ids import Token
 from compute_bridge.model.units import Milliseconds
 
 
@@ -38,6 +41,18 @@ def bills_the_whole() -> None:
     RunningLease.end = greedy  # type: ignore[method-assign]
 
 
+def forgets_tokens() -> None:
+    """Make each machine in a cloud under a token and a name of its own, whatever the order says."""
+    provision = CloudBackend.provision
+
+    async def forgetful(backend, order):
+        named = evolve(order.ownership, name=f"cb-{token_hex(12)}")
+        made = await provision(backend, evolve(order, token=Token(token_bytes(32)), ownership=named))
+        return evolve(made, token=order.token, ownership=order.ownership)
+
+    CloudBackend.provision = forgetful  # type: ignore[method-assign]
+
+
 @frozen
 class Plant:
     """One fault, the plan that meets it, and how the invariant begins that must turn red."""
@@ -53,4 +68,8 @@ PLANTS = {
     "reads-on-first": Plant(reads_on_first, "released|before record granted#1@0", "the schedule failed"),
     "bills-the-whole": Plant(bills_the_whole, "released|before record granted#1@0", "billed within life"),
 }
-"""Every fault by its name."""
+"""Every fault in the host, by its name."""
+
+FORGETS_TOKENS = "forgets-tokens"
+EVERY_PLANT = PLANTS | {FORGETS_TOKENS: Plant(forgets_tokens, "released|after wire create#1@0", "no double")}
+"""Those of a cloud's plugin also, of which the story is to be played on that cloud."""

@@ -40,23 +40,32 @@ class Points:
         self._total = 0
         self._faults: dict[str, int] = {}
         self._halt: Callable[[str, int], None] | None = None
+        self._victim = 0
 
     def arm(
-        self, log: Path, kill: Kill | None, faults: dict[str, int], halt: Callable[[str, int], None] | None = None
+        self,
+        log: Path,
+        kill: Kill | None,
+        faults: dict[str, int],
+        halt: Callable[[str, int], None] | None = None,
+        *,
+        victim: int = 0,
     ) -> None:
         """Write every point to ``log`` from now on, die of SIGKILL at ``kill``, and let what ``faults`` name fail.
 
-        ``halt`` is told each point and which passing of it this is, before the death, and may take its time.
+        ``halt`` is told each point and which passing of it this is, before the death, and may take its time. Who dies
+        is the process ``victim``, or this one.
         """
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._kill = kill
         self._faults = dict(faults)
         self._halt = halt
+        self._victim = victim
 
-    def hit(self, name: str) -> None:
-        """Pass a point."""
+    def hit(self, name: str) -> bool:
+        """Pass a point; return whether it was the last one of another process than this."""
         if self._log < 0:
-            return
+            return False
         self._passed[name] += 1
         self._total += 1
         is_last = self._is_last(name)
@@ -64,7 +73,14 @@ class Points:
         if self._halt is not None:
             self._halt(name, self._passed[name])
         if is_last:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(self._victim or os.getpid(), signal.SIGKILL)
+        return is_last
+
+    def close(self) -> None:
+        """Write no more."""
+        if self._log >= 0:
+            os.close(self._log)
+        self._log = -1
 
     def fails(self, point: str) -> bool:
         """Return whether what is about to be done is to fail this time."""

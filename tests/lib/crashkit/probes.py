@@ -15,9 +15,13 @@ from crashkit.points import POINTS
 #: Modules of which every await is a point, by their folder and the beginning of their names.
 AWAITED: Final = ("lease", "provider", "reconcile", "strays", "outbox", "bridge")
 _RACK: Final = ("attempt", "rack", "ssh", "watch")
+#: Those of what clouds share, and of each cloud's own plugin.
+_ROOM: Final = ("backend", "calls", "listing")
+_ACCOUNTS: Final = ("aws", "azure", "gcp")
 _BACKENDS: Final = (
     ("crashkit.file_truth", "FileTruthBackend"),
     ("compute_bridge_baremetal.backend", "BaremetalBackend"),
+    ("compute_bridge.cloud.backend", "CloudBackend"),
 )
 _BACKEND: Final = ("offers", "provision", "find", "list_owned", "usage", "terminate", "extend", "watch_until_exit")
 
@@ -37,18 +41,25 @@ def place() -> None:
     """Place every probe; call it before anything of the host is imported."""
     instrument([f"compute_bridge.host.{path.stem}" for path in awaited_files()])
     instrument([f"compute_bridge_baremetal.{name}" for name in _RACK])
+    instrument([f"compute_bridge.cloud.{name}" for name in _ROOM])
+    instrument([f"compute_bridge_{name}.cloud" for name in _ACCOUNTS])
     _probe("compute_bridge.adapters.sqlite_journal", "SqliteJournal", "record", _record, _no_room)
     for method in ("append", "put", "save_cursor", "find"):
         _probe("compute_bridge.adapters.sqlite_network", "SqliteNetwork", method, _network(method), NetworkError)
     for method in ("settle", "reconcile"):
         _probe("compute_bridge_ledger.ledger", "Ledger", method, _named(f"ledger {method}"), BooksUnwritableError)
     for module, cls in _BACKENDS:
-        for method in _BACKEND:
+        for method in _has(module, cls):
             _probe(module, cls, method, _named(f"backend {method}"), UnavailableError)
     for method in _CLOUD:
         _probe("crashkit.file_truth", "FileClient", method, _named(f"cloud {method}"), _vendor_down)
     for function in ("_write_schema", "_publish"):
         _probe_function("compute_bridge.adapters.sqlite_file", function)
+
+
+def _has(module: str, cls: str) -> list[str]:
+    owner = getattr(importlib.import_module(module), cls)
+    return [method for method in _BACKEND if hasattr(owner, method)]
 
 
 def _named(point: str) -> Callable[..., str]:

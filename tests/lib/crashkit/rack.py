@@ -1,12 +1,11 @@
 """A rack host of real sshd and real workloads for each schedule, its link, and what the rack host itself remembers."""
 
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -14,13 +13,16 @@ from socket import inet_aton
 
 from attrs import define, evolve, field
 
+from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.ports.clock import Clock
-from compute_bridge_baremetal.config import BaremetalConfig, Driver, RackMachine
+from compute_bridge_baremetal.config import Driver
 from compute_bridge_baremetal.testing.image import GuestImage, build_image
 from compute_bridge_baremetal.testing.podman_world import PodmanWorld, Store, podman_world
 from compute_bridge_baremetal.testing.world import RackWorld, command_lines, rack_world
+from crashkit.boot_table import backend_table
 from crashkit.clouds import Site
+from crashkit.points import Points
 from crashkit.truth import Machine
 
 GRACE_MS = 30_000
@@ -39,9 +41,10 @@ class RackCloud:
     _table: str = field(factory=lambda: f"cbcut_{token_hex(8)}", init=False)
 
     def __attrs_post_init__(self) -> None:
-        config = evolve(self.world.config, currency="EUR", sample_ms=SAMPLE_MS, watch_ms=WATCH_MS)
+        key = SecretRef(f"file:{self.world.folder / 'login_key'}")
+        config = evolve(self.world.config, ssh_key=key, currency="EUR", sample_ms=SAMPLE_MS, watch_ms=WATCH_MS)
         self.site = Site(
-            table=table_of(config, self.world.folder / "login_key"),
+            table=backend_table("baremetal", config, name="rack"),
             image=self.world.image().name,
             network=NetworkPolicy.EGRESS if config.driver is Driver.PROCESS else NetworkPolicy.ISOLATED,
             region=config.machines[0].region,
@@ -97,6 +100,13 @@ class RackCloud:
         return found + [f"fence for {name}, which is gone" for name in fenced(ruleset) if not is_interface(name)]
 
     # --- levers ---------------------------------------------------------------------------------
+
+    def tap(self, points: Points) -> None:
+        """Do nothing: what arrives at a rack host is not told."""
+
+    def is_over(self) -> bool:
+        """Return whether nothing is left of any lease: a keeper takes everything away."""
+        return not self.remains()
 
     def kill_workloads(self) -> None:
         """Kill the main process of every lease, as a crash does."""
@@ -181,40 +191,6 @@ def is_interface(name: str) -> bool:
 def _nft(words: str, text: str = "") -> str:
     command = [shutil.which("nft") or "/usr/sbin/nft", *words.split()]
     return subprocess.run(command, input=text, check=True, capture_output=True, text=True).stdout
-
-
-# --- the boot file ------------------------------------------------------------------------------------
-
-
-def table_of(config: BaremetalConfig, login_key: Path) -> str:
-    """Return the ``[[backend]]`` table that says the same as ``config``."""
-    words = {
-        "name": "rack",
-        "kind": "baremetal",
-        "driver": config.driver.value,
-        "isolation": config.isolation.value,
-        "ssh_key": f"file:{login_key}",
-        "currency": config.currency,
-        "port_range": list(config.port_range),
-        "podman": config.podman,
-        "pids_limit": config.pids_limit,
-        "sample_ms": config.sample_ms,
-        "watch_ms": config.watch_ms,
-    }
-    cost = f"cost = {{ vcpu = {config.cost.vcpu}, ram_gib = {config.cost.ram_gib} }}"
-    images = [f"[[backend.image]]\n{_toml({'digest': one.digest, 'archive': one.archive})}" for one in config.images]
-    machines = [f"[[backend.machine]]\n{_machine(one)}" for one in config.machines]
-    return "\n".join(["[[backend]]", _toml(words), cost, "", *images, *machines])
-
-
-def _machine(machine: RackMachine) -> str:
-    keys = ("name", "address", "port", "user", "host_key", "region", "zone", "cpu_millis", "mem_mib", "disk_gib")
-    return _toml({key: getattr(machine, key) for key in (*keys, "state_dir")})
-
-
-def _toml(words: Mapping[str, object]) -> str:
-    # A JSON string, number or list of them is one of TOML's.
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in words.items())
 
 
 # --- opening ------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Ground:
     folder: Path
 
     @classmethod
-    def lay(cls, folder: Path, *, cadence_ms: int = CADENCE_MS) -> "Ground":
+    def lay(cls, folder: Path, *, cadence_ms: int = CADENCE_MS, currency: str = "EUR") -> "Ground":
         """Found the market in ``folder``, which is made."""
         folder.mkdir(parents=True)
         create_root(folder / "attester", ROOT, now_s=SystemClock().utc_ms() // 1000)
@@ -98,7 +98,7 @@ class Ground:
         ground = cls(folder)
         key = public_key(ACCOUNT).hex()
         terms = Founding(
-            currency="EUR",
+            currency=currency,
             cadence_ms=cadence_ms,
             anchors=((ROOT, str(ground.anchor)),),
             accounts=(("alice", key, CREDIT),),
@@ -172,7 +172,7 @@ class Scene:
         (folder / "bridge.toml").write_text(text + table)
         (folder / "requester").mkdir(mode=0o700)
         (folder / "faults.json").write_text(json.dumps(faults))
-        Birth.now(SystemClock().utc_ms(), site.speed).write(scene.birth)
+        (site.birth or Birth.now(SystemClock().utc_ms(), site.speed)).write(scene.birth)
         return scene
 
     @property

@@ -5,6 +5,8 @@ import logging
 import signal
 import sys
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +23,13 @@ from compute_bridge.host.requester import Requester
 from compute_bridge.model import channels
 from compute_bridge.ports.clock import poll
 from crashkit import invariants
+from crashkit.brief_stories import BRIEF_STORIES
 from crashkit.clock import Birth, SharedClock
 from crashkit.clouds import KINDS, Cloud
 from crashkit.cuts import Cut, Cutter
 from crashkit.fork import fork
 from crashkit.gather import gather, held, lease_states
-from crashkit.points import Kill, read_points
-from crashkit.rack_stories import RACK_STORIES
+from crashkit.points import Kill, Points, read_points
 from crashkit.scene import ACCOUNT, Ground, Scene
 from crashkit.stage import Stage
 from crashkit.stories import STORIES, Story
@@ -39,7 +41,7 @@ MARKET = "market@"
 _TOLD = (0, -signal.SIGTERM, -signal.SIGKILL)
 """How a bridge may end that the story told to."""
 LAST_LINES = 30
-EVERY_STORY = STORIES | RACK_STORIES
+EVERY_STORY = STORIES | BRIEF_STORIES
 GOING_S = 10
 """For how long what has ended may take to go."""
 GOING_EVERY_MS = 100
@@ -165,7 +167,7 @@ class Schedule:
 
     async def _play(self, stage: Stage, story: Story, cutter: Cutter) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_bridge, stage)
+            tasks.start_soon(self._keep_bridge, stage, cutter.cloud)
             tasks.start_soon(self._keep_market, stage)
             tasks.start_soon(cutter.play)
             with anyio.move_on_after(PATIENCE_S) as patience:
@@ -177,15 +179,15 @@ class Schedule:
             tasks.cancel_scope.cancel()
         self.verdict.cuts = cutter.done
 
-    async def _keep_bridge(self, stage: Stage) -> None:
+    async def _keep_bridge(self, stage: Stage, cloud: Cloud) -> None:
         stage.may_live.set()
         for life in range(MOST_LIVES):
             await stage.may_live.wait()
             kill = next((kill for kill in self.plan.kills if kill.life == life), None)
-            await self._live(stage, life, kill)
+            await self._live(stage, cloud, life, kill)
         raise ScheduleError(f"the bridge has died {MOST_LIVES} times")
 
-    async def _live(self, stage: Stage, life: int, kill: Kill | None) -> None:
+    async def _live(self, stage: Stage, cloud: Cloud, life: int, kill: Kill | None) -> None:
         log = self.folder / f"bridge-{life}.log"
         arguments = {
             "folder": str(stage.scene.folder),
@@ -197,7 +199,8 @@ class Schedule:
         try:
             async with fork(self.template, "bridge", log, **arguments) as bridge:
                 stage.bridge_pid, stage.life = bridge.pid, life
-                code = await bridge.ended()
+                with _tapped(cloud, stage.scene.points(life), kill, bridge.pid):
+                    code = await bridge.ended()
         finally:
             stage.bridge_pid = 0
             passed, last = read_points(stage.scene.points(life))
@@ -227,6 +230,19 @@ class Schedule:
         # The bridge has read the last statement when its cursor is past it: then its own book is whole.
         provider = (await stage.provider()).hex()
         return await network.cursor(f"bridge/{provider}", channels.SETTLEMENTS) >= grants
+
+
+@contextmanager
+def _tapped(cloud: Cloud, log: Path, kill: Kill | None, victim: int) -> Generator[None]:
+    """Have the cloud pass points of its own for one life of the bridge, and kill it there."""
+    points = Points()
+    # A death that has no name is counted among the bridge's own points.
+    points.arm(log, kill if kill and kill.name else None, {}, victim=victim)
+    cloud.tap(points)
+    try:
+        yield
+    finally:
+        points.close()
 
 
 async def _remaining(cloud: Cloud) -> list[str]:

@@ -144,6 +144,13 @@ class Stage:
     async def _is_taken_on(self) -> bool:
         return bool(lease_states(self.scene))
 
+    async def opened(self) -> None:
+        """Return once an envelope stands as opened in the journal: who dies as it is written passes no point."""
+        await self.until(self._is_opened)
+
+    async def _is_opened(self) -> bool:
+        return any(state != "granted" for state in lease_states(self.scene).values())
+
     async def squat(self, handle: RequestHandle) -> None:
         """Take the id of the grant's usage log for something else, as anybody may."""
         grant = await self.granted(handle)

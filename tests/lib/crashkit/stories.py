@@ -134,7 +134,7 @@ async def _unheard(stage: Stage) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stage.receipt, handle)
         await stage.passed("after failed backend offers")
-        await stage.passed("after record opened")
+        await stage.opened()
         stage.cloud.ailment = ""
     await stage.release(handle)
 

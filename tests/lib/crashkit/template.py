@@ -31,15 +31,17 @@ LATE = (
     "compute_bridge_market.hooks",
     "compute_bridge_rates.hooks",
     "compute_bridge_routing.hooks",
-    "crashkit.rack",
     "crashkit.schedule",
     "dcap_qvl",
 )
 """What the roles import only when they need it, so that each fork need not."""
 
 
-def main(path: str, installed: str) -> None:
-    """Serve forks at the socket ``path``, with the plugins in the folder ``installed``, until stdin closes."""
+def main(path: str, installed: str, *late: str) -> None:
+    """Serve forks at the socket ``path``, with the plugins in the folder ``installed``, until stdin closes.
+
+    The modules ``late`` are imported too; the function ``warm_up`` of each is called, where it has one.
+    """
     sys.path.insert(0, installed)
     # The probes first: what has been imported cannot be instrumented any more.
     from crashkit import probes
@@ -47,8 +49,8 @@ def main(path: str, installed: str) -> None:
     probes.place()
     from crashkit.lives import ROLES
 
-    for module in LATE:
-        importlib.import_module(module)
+    for module in (*LATE, *late):
+        getattr(importlib.import_module(module), "warm_up", lambda: None)()
     _make_hooks()
     gc.collect()
     gc.freeze()

@@ -1,6 +1,5 @@
 """EC2 behind the cloud port: what is asked of AWS to make, see and end a machine."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from compute_bridge.cloud.notices import NoticedCloud
 from compute_bridge.cloud.tags import OWNER, token_word
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
+from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import DeadMansSwitch, InstanceExit, Offer, Order
@@ -26,8 +26,6 @@ from compute_bridge_aws.launch import MAX_USER_DATA, launch_request, user_data
 from compute_bridge_aws.machine_of import exit_in, failure_in, join, machine_of, split
 from compute_bridge_aws.metrics import metered
 from compute_bridge_aws.quotas import Quotas
-
-logger = logging.getLogger(__name__)
 
 # EC2's listings are eventually consistent; a machine that was accepted may be missing for about a minute.
 _WINDOW_MS = Milliseconds(60_000)
@@ -98,7 +96,15 @@ class AwsCloud(NoticedCloud):
 
     async def room(self) -> Callable[[CatalogRow], bool]:
         """Compare the quotas of each region with what runs there."""
-        return await self._quotas.room()
+        has_room = await self._quotas.room()
+        return lambda row: self._is_sold(row) and has_room(row)
+
+    def _is_sold(self, row: CatalogRow) -> bool:
+        # The catalog may be one that was kept, and the table another by now.
+        table = self._config.region(row.region)
+        posture = Posture.SEV_SNP if self._config.confidential else Posture.NONE
+        is_same = (row.architecture, row.posture) == (self._config.architecture, posture)
+        return is_same and table is not None and row.zone in table.subnets
 
     # --- making ---------------------------------------------------------------------------------
 

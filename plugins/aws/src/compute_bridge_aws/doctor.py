@@ -1,6 +1,7 @@
 """The doctor: could this account serve a lease? Reads and dry runs only."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from ipaddress import IPv4Network
@@ -17,6 +18,7 @@ from compute_bridge_aws.errors import PASSED_DRY_RUN
 from compute_bridge_aws.group import NOT_PUBLIC
 from compute_bridge_aws.image import faults_of
 from compute_bridge_aws.launch import Image, probe_request
+from compute_bridge_aws.metrics import metric_queries
 from compute_bridge_aws.quotas import Quotas, code_for, used_by
 
 # Source: AWS General Reference, Signature Version 4: a request is valid within five minutes of its time stamp.
@@ -130,8 +132,14 @@ class Doctor:
         yield "ec2:DescribeInstanceTypes", partial(sdk.types, region, nothing)
         yield "ec2:DescribeInstanceTypeOfferings", partial(sdk.offerings, region, nothing)
         yield "ec2:DescribeSecurityGroups", partial(sdk.groups, region, owned)
+        now = datetime.fromtimestamp(self._account.clock.utc_ms() / 1000, UTC)
         if self._config.spot:
             yield "ec2:DescribeSpotInstanceRequests", partial(sdk.spot_requests, region, owned)
+            some = partial(sdk.spot_prices, region, ["t3.micro"], now, ["Linux/UNIX"])
+            yield "ec2:DescribeSpotPriceHistory", some
+        if self._config.metrics:
+            queries = metric_queries("i-00000000000000000")
+            yield "cloudwatch:GetMetricData", partial(sdk.metrics, region, queries, now - timedelta(minutes=5), now)
 
     async def _read(self, action: str, call: Callable[[], Any]) -> str:
         await self._account.read(action, call)

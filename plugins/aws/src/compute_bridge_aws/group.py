@@ -33,6 +33,8 @@ NOT_PUBLIC: Final = tuple(
 _ANYONE = "0.0.0.0/0"
 _TRIES = 5
 _AGAIN_MS = 1000
+# For so long a group is taken to be as it was when it was last looked at.
+_KEEP_MS = 300_000
 
 
 def public_ranges() -> tuple[str, ...]:
@@ -108,12 +110,12 @@ def _kind(range_: str) -> tuple[str, str]:
 
 
 class Groups:
-    """The groups of one account, found or made at first need and remembered."""
+    """The groups of one account, found or made at need, and looked at again now and then."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
         self._making = anyio.Lock()
-        self._known: dict[tuple[str, NetworkPolicy], str] = {}
+        self._known: dict[tuple[str, NetworkPolicy], tuple[int, str]] = {}
 
     def forget(self, region: str, policy: NetworkPolicy) -> None:
         """Look the group up again at the next need."""
@@ -125,10 +127,12 @@ class Groups:
         :raises BackendError: if it cannot be found or made.
         """
         async with self._making:
-            key = (region, policy)
-            if key not in self._known:
-                self._known[key] = await self._settled(region, policy)
-            return self._known[key]
+            now = self._account.clock.monotonic_ms()
+            since, id_ = self._known.get((region, policy), (now - _KEEP_MS, ""))
+            if now - since >= _KEEP_MS:
+                id_ = await self._settled(region, policy)
+                self._known[region, policy] = (now, id_)
+            return id_
 
     async def _settled(self, region: str, policy: NetworkPolicy) -> str:
         account = self._account

@@ -45,13 +45,14 @@ async def _read(account: Account, machine: Machine, region: str, id_: str) -> di
     start, end = machine.started_at // 1000 // _PERIOD_S * _PERIOD_S, until // 1000 // _PERIOD_S * _PERIOD_S
     series: dict[str, list[Decimal]] = {name: [] for name in _SERIES}
     if end > start:
-        call = partial(account.sdk.metrics, region, _queries(id_), _moment(start), _moment(end))
+        call = partial(account.sdk.metrics, region, metric_queries(id_), _moment(start), _moment(end))
         for told in await account.read(f"read metrics in {region}", call):
             series[told["Id"]] += [Decimal(str(value)) for value in told.get("Values", [])]
     return series
 
 
-def _queries(id_: str) -> list[dict[str, Any]]:
+def metric_queries(id_: str) -> list[dict[str, Any]]:
+    """Return what CloudWatch is asked of a machine."""
     where = [{"Name": "InstanceId", "Value": id_}]
     return [
         {

@@ -55,43 +55,33 @@ class Account:
     known: Mapping[InstanceId, OwnedTags] = field(factory=dict)
     """What earlier listings told: a disk carries no tags, and may be the last that is there of a machine."""
 
-    def machines(self, read: Listings) -> dict[InstanceId, Machine]:
+    def machines(self, read: Listings) -> "Seen":
         """Return every machine of ours, and every one that is gone but for its parts."""
         statuses = {_key(one.get("id")): one for one in read.statuses}
         addresses = self._addresses(read)
+        present = {str(one.get("name")) for one in read.machines}
         found: dict[InstanceId, Machine] = {}
         for one in read.machines:
             name = str(one.get("name"))
             if (tags := self._tags(one, name)) is not None:
                 view = statuses.get(_key(one.get("id")), {})
                 found[InstanceId(name)] = self._machine(one, view, tags, addresses.get(name, ""), read.now_ms)
-        loose, leaving = self.loose(read), _leaving(read)
-        for id_, tags in self._bereft(read).items():
-            if id_ not in found:
-                # A part in use whose machine no listing shows: the machine's listing is behind.
-                is_ending = id_ in loose or id_ in leaving
-                state = MachineState.ENDING if is_ending else MachineState.PENDING
-                found[id_] = Machine(id_, state, tags, stays=id_ in loose)
-        return found
+        loose, leaving = _loose(read, present), _leaving(read)
+        for id_, tags in self._bereft(read, present).items():
+            # A part in use whose machine no listing shows: the machine's listing is behind.
+            is_ending = id_ in loose or id_ in leaving
+            state = MachineState.ENDING if is_ending else MachineState.PENDING
+            found[id_] = Machine(id_, state, tags, stays=id_ in loose)
+        return Seen(found, loose)
 
-    def loose(self, read: Listings) -> dict[InstanceId, tuple[Part, ...]]:
-        """Return, for each machine that the group no longer has, what of it can be deleted now."""
-        present = {str(one.get("name")) for one in read.machines}
-        nics = {_key(one.get("id")) for one in read.nics}
-        parts: dict[InstanceId, list[Part]] = {}
-        for kind, ones in ((NIC, read.nics), (ADDRESS, read.addresses), (DISK, read.disks)):
-            for one in ones:
-                name = machine_name(str(one.get("name")))
-                if name and name not in present and not _is_used(kind, one, nics) and not _is_leaving(one):
-                    parts.setdefault(InstanceId(name), []).append(Part(kind, str(one.get("name"))))
-        return {id_: tuple(found) for id_, found in parts.items()}
-
-    def _bereft(self, read: Listings) -> dict[InstanceId, OwnedTags]:
+    def _bereft(self, read: Listings, present: set[str]) -> dict[InstanceId, OwnedTags]:
         found: dict[InstanceId, OwnedTags] = {}
         for one in (*read.nics, *read.addresses, *read.disks):
             name = machine_name(str(one.get("name")))
+            if not name or name in present:
+                continue
             tags = self._tags(one, name) or (None if one.get("tags") else self.known.get(InstanceId(name)))
-            if name and tags is not None:
+            if tags is not None:
                 found[InstanceId(name)] = tags
         return found
 
@@ -144,6 +134,14 @@ class Account:
         return InstanceExit(ExitCause.DEADLINE if is_over else ExitCause.EXITED, ended_at, _ENDED[power])
 
 
+@frozen
+class Seen:
+    """What one tick shows, and for each machine that the group no longer has what of it can be deleted now."""
+
+    machines: dict[InstanceId, Machine]
+    loose: dict[InstanceId, tuple[Part, ...]]
+
+
 def machine_name(part: str) -> str:
     """Return the name of the machine that something was made for, by its own name; empty for what is not ours."""
     match = _NAME.fullmatch(part)
@@ -183,6 +181,17 @@ def _ended_at(view: Json) -> UtcMs:
     return read_time(next(told, None))
 
 
+def _loose(read: Listings, present: set[str]) -> dict[InstanceId, tuple[Part, ...]]:
+    nics = {_key(one.get("id")) for one in read.nics}
+    parts: dict[InstanceId, list[Part]] = {}
+    for kind, ones in ((NIC, read.nics), (ADDRESS, read.addresses), (DISK, read.disks)):
+        for one in ones:
+            name = machine_name(str(one.get("name")))
+            if name and name not in present and not _is_used(kind, one, nics) and not _is_leaving(one):
+                parts.setdefault(InstanceId(name), []).append(Part(kind, str(one.get("name"))))
+    return {id_: tuple(found) for id_, found in parts.items()}
+
+
 def _leaving(read: Listings) -> set[InstanceId]:
     parts = (*read.nics, *read.addresses, *read.disks)
     return {InstanceId(machine_name(str(one.get("name")))) for one in parts if _is_leaving(one)}
@@ -199,7 +208,7 @@ def _is_used(kind: str, one: Json, nics: set[str]) -> bool:
     if kind == DISK:
         return bool(one.get("managedBy"))
     used_by = _key((properties.get("ipConfiguration") or {}).get("id"))
-    return bool(used_by) and any(used_by.startswith(f"{nic}/") for nic in nics)
+    return used_by.partition("/ipconfigurations/")[0] in nics
 
 
 def _key(id_: object) -> str:

@@ -64,6 +64,8 @@ def refuse(config: AzureConfig, backend: BackendName, order: Order) -> None:
 
     :raises UnservableError: if so.
     """
+    if is_confidential(order.offer) and not config.confidential:
+        raise UnservableError(f"backend {backend}: the table sells no confidential machines; set confidential = true")
     if not urn_of(config, order.offer, order.image.name):
         raise UnservableError(f"backend {backend}: no {order.image.name} for {order.offer.shape}; give it an urn")
     if network_of(config, order) is None:

@@ -95,6 +95,14 @@ def _is_startable(config: AzureConfig, size: Size) -> bool:
     return all(urn_for(image, is_confidential=is_confidential, arm=size.is_arm) for image in config.image_table)
 
 
+def is_on_sale(config: AzureConfig, row: CatalogRow) -> bool:
+    """Return whether the table still sells a row of a catalog that may be older than it."""
+    location = config.location(row.region)
+    if location is None or (row.posture is not Posture.NONE and not config.confidential):
+        return False
+    return not location.zones or row.zone in map(location.zone, location.zones)
+
+
 def _zones(location: Location, size: Size) -> list[Zone]:
     if not size.is_zonal:
         # A location without zones, or a size that is in none.

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import create_task_group
+from anyio import create_task_group, to_thread
 
 from compute_bridge.cloud.calls import Calls
 from compute_bridge.cloud.machine import Cloud, Machine, Machines
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, ExitCause, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, UnavailableError
 from compute_bridge_azure import body, catalog
@@ -18,6 +20,7 @@ from compute_bridge_azure.account import ADDRESS, DISK, NIC, Account, Listings, 
 from compute_bridge_azure.budget import Budget
 from compute_bridge_azure.config import AzureConfig, Location
 from compute_bridge_azure.errors import ABSENT, ALREADY_THERE, MEANINGS, Answer, answer_of
+from compute_bridge_azure.metering import NAMES, WINDOW, metered
 from compute_bridge_azure.quota import Room, read_room
 from compute_bridge_azure.sdk import Arm, server_ms
 from compute_bridge_azure.sizes import Size, read_size
@@ -140,9 +143,10 @@ class AzureCloud(Cloud):
         rooms = await self._in_each_location(self._room)
 
         def has_room(row: CatalogRow) -> bool:
-            size = self._sizes.get(row.region, {}).get(row.shape)
-            room = rooms.get(row.region)
-            return size is not None and room is not None and room.holds(size.family, size.vcpus, spot=row.spot)
+            size, room = self._sizes.get(row.region, {}).get(row.shape), rooms.get(row.region)
+            if size is None or room is None or not catalog.is_on_sale(self._config, row):
+                return False
+            return room.holds(size.family, size.vcpus, spot=row.spot)
 
         return has_room
 
@@ -219,8 +223,9 @@ class AzureCloud(Cloud):
         machines, statuses = await self._together(self.arm.machines, self.arm.statuses)
         read = Listings(nics, addresses, disks, machines, statuses, self.now_ms)
         account = Account(self._context.name, self._config.owner, self._known)
-        found = account.machines(read)
-        self._loose = account.loose(read)
+        # A thousand machines take a while to read.
+        seen = await to_thread.run_sync(account.machines, read)
+        found, self._loose = seen.machines, seen.loose
         self._vanished |= {id_: tags for id_, tags in self._known.items() if id_ not in found}
         _forget_oldest(self._vanished)
         self._known = {id_: machine.tags for id_, machine in found.items()}
@@ -242,6 +247,18 @@ class AzureCloud(Cloud):
         if errors:
             raise errors[0]
         return [found[at] for at in range(len(calls))]
+
+    async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
+        """Read CPU and network from Azure Monitor, where the table says so."""
+        if not self._config.metrics:
+            return allocated
+        place, shape = machine.tags.offer.split("/")[:2]
+        until_ms = self.now_ms
+        read = partial(self.arm.metrics, machine.id, NAMES, WINDOW, machine.started_at, until_ms)
+        told = await self.read("read metrics", read)
+        size = self._sizes.get(place.partition("-")[0], {}).get(shape)
+        vcpus = size.guest_vcpus if size is not None else -(-machine.tags.size.cpu_millis // 1000)
+        return metered(allocated, told, vcpus, until_ms)
 
     async def exit_of(self, instance: InstanceId) -> InstanceExit | None:
         """Return what this process knows of an end: Azure keeps no record of it where the lists are."""

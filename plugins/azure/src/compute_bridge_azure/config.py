@@ -160,6 +160,10 @@ class AzureConfig(CloudSettings):
     encryption_at_host: bool = field(
         default=False, metadata=about("whether the host encrypts caches and temporary disks too; a feature to register")
     )
+    metrics: bool = field(
+        default=False,
+        metadata=about("whether CPU and network of a lease are Azure Monitor's; a call each time"),
+    )
     arm: str = field(
         default="https://management.azure.com",
         validator=_https,

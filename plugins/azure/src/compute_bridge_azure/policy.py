@@ -50,6 +50,7 @@ OPERATIONS: Mapping[str, Mapping[Reach, tuple[str, ...]]] = {
     "nics": {Reach.GROUP: (f"{_NIC}/read",)},
     "addresses": {Reach.GROUP: (f"{_ADDRESS}/read",)},
     "disks": {Reach.GROUP: (f"{_DISK}/read",)},
+    "metrics": {Reach.GROUP: ("Microsoft.Insights/metrics/read",)},
     "skus": {Reach.SUBSCRIPTION: ("Microsoft.Compute/skus/read",)},
     "usages": {Reach.SUBSCRIPTION: ("Microsoft.Compute/locations/usages/read",)},
     "image": {

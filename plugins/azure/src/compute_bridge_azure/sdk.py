@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -36,6 +37,7 @@ _READS = {"retry_total": 1, "retry_connect": 1, "retry_read": 1, "retry_status":
 _MAX_PAGES = 1000
 _PERMISSIONS = "2022-04-01"
 _SUBSCRIPTIONS = "2022-12-01"
+_METRICS = "2018-01-01"
 _PRICES = "2023-01-01-preview"
 
 Json = dict[str, Any]
@@ -117,6 +119,16 @@ class Arm:
         """Return the disks of the group."""
         return _all(self._compute.disks.list_by_resource_group(self._group, **_READS))
 
+    def metrics(self, name: str, names: tuple[str, ...], window: str, since_ms: int, until_ms: int) -> list[Json]:
+        """Return metrics of a machine, in windows of equal length."""
+        span = "/".join(
+            datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for ms in (since_ms, until_ms)
+        )
+        group = f"/subscriptions/{self._config.subscription}/resourceGroups/{self._group}"
+        path = f"{group}/providers/Microsoft.Compute/virtualMachines/{name}/providers/Microsoft.Insights/metrics"
+        asked = {"metricnames": ",".join(names), "timespan": span, "interval": window, "aggregation": "average,total"}
+        return list(self._get(path, _METRICS, **asked).get("value") or ())
+
     # --- what could be sold -------------------------------------------------------------------------
 
     def skus(self, location: str) -> list[Json]:
@@ -179,8 +191,8 @@ class Arm:
 
     # --- plumbing -----------------------------------------------------------------------------------
 
-    def _get(self, path: str, version: str) -> Json:
-        request = HttpRequest("GET", f"{self._config.arm}{path}", params={"api-version": version})
+    def _get(self, path: str, version: str, **asked: str) -> Json:
+        request = HttpRequest("GET", f"{self._config.arm}{path}", params={"api-version": version, **asked})
         response = self._compute.send_request(request, **_READS)
         if response.status_code >= 400:
             raise _refusal(response)

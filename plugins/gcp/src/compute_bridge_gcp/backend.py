@@ -7,7 +7,7 @@ from compute_bridge.ports.errors import BootError
 from compute_bridge_gcp.cloud import GcpCloud
 from compute_bridge_gcp.config import GcpConfig
 from compute_bridge_gcp.doctor import Doctor
-from compute_bridge_gcp.sdk import Sdk
+from compute_bridge_gcp.sdk import UNUSABLE, Sdk
 
 
 class GcpBackend(CloudBackend, SupportsDoctor):
@@ -31,11 +31,11 @@ def open_backend(context: BackendContext, config: GcpConfig) -> GcpBackend:
     key = context.read_secret(config.credentials) if config.credentials else b""
     try:
         sdk = Sdk(config, key)
-    except (ValueError, KeyError) as error:
+    except UNUSABLE as error:
         # The error may quote the key.
         raise BootError(
-            f"backend {context.name}: credentials hold no key of a service account ({type(error).__name__}); "
-            "give the JSON file that the vendor made"
+            f"backend {context.name}: there are no credentials of a service account ({type(error).__name__}); "
+            "give the JSON file that the vendor made, or run where the vendor gives some"
         ) from None
     if key and (found := sdk.identity()) != config.service_account:
         raise BootError(

@@ -24,7 +24,7 @@ def catalog_of(
     observed_at: UtcMs,
 ) -> Catalog:
     """Return one row for each shape on sale in each zone that is up, on demand and spot, if all of it has a price."""
-    prices = Prices(skus, disk_type=config.disk_type)
+    prices = Prices(skus, disk_type=config.disk_type, currency=config.currency)
     up = frozenset(zones)
     rows: dict[tuple[str, str, str, bool], CatalogRow] = {}
     for shape in shapes:
@@ -35,10 +35,10 @@ def catalog_of(
 
 
 def _is_sold(config: GcpConfig, shape: ShapeSeen) -> bool:
-    """Return whether a shape is on sale and all its cost can be told: local disks and GPUs have prices of their own."""
+    """Return whether a shape is on sale and all its cost can be told: local disks have prices of their own."""
     return (
         config.sells(shape.name)
-        and not (shape.is_deprecated or shape.has_local_disks or shape.accelerators)
+        and not (shape.is_deprecated or shape.has_local_disks)
         and (shape.architecture or "x86_64") == config.architecture
         and shape.vcpus > 0
         and shape.mem_mib > 0
@@ -55,7 +55,9 @@ def _rows(
                 region=region.name,
                 zone=Zone(shape.zone),
                 shape=shape.name,
-                resources=Resources(shape.vcpus * 1000, shape.mem_mib, config.max_disk_gib),
+                resources=Resources(
+                    shape.vcpus * 1000, shape.mem_mib, config.max_disk_gib, sum(shape.accelerators.values())
+                ),
                 cost=cost,
                 posture=config.posture(shape.zone, shape.name),
                 spot=spot,

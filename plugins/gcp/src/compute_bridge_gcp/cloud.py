@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 from attrs import evolve
@@ -13,12 +14,12 @@ from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId, Token
 from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import Milliseconds, UtcMs
-from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, InstanceExit, Offer, Order
+from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, ExitCause, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, NoCapacityError, Scope, UnavailableError, UnservableError
 from compute_bridge_gcp.body import machine_body, owned_by, request_id
 from compute_bridge_gcp.catalog import catalog_of
 from compute_bridge_gcp.config import MAX_RUN_S, GcpConfig, GcpImage, GcpRegion
-from compute_bridge_gcp.ending import exit_in, where_target
+from compute_bridge_gcp.ending import exit_in, is_target, where_target
 from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
 from compute_bridge_gcp.facts import Operation
 from compute_bridge_gcp.listing import explained, failed_machine, machines_in
@@ -26,6 +27,8 @@ from compute_bridge_gcp.room import room_in
 from compute_bridge_gcp.sdk import Sdk, answer_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # A machine stands in the listing as soon as its create is accepted; this leaves room for a replica that lags.
 _WINDOW_MS = Milliseconds(10_000)
@@ -79,6 +82,13 @@ class GcpCloud(Cloud):
     def _code(error: BackendError) -> str:
         answer = answer_of(error.__cause__) if isinstance(error.__cause__, Exception) else None
         return answer.code if answer is not None else ""
+
+    async def _asked(self, doing: str, call: Callable[[], T]) -> T:
+        """Return what a call returns that serves no order: what is not served then is not known."""
+        try:
+            return await self.calls.read(doing, call)
+        except UnservableError as error:
+            raise UnavailableError(str(error)) from error.__cause__
 
     def _failure(self, order: Order, operation: Operation) -> BackendError:
         """Return why a create came to nothing. Its request id is spent, so what would pass by itself is no answer."""
@@ -161,7 +171,7 @@ class GcpCloud(Cloud):
     async def machines(self) -> Machines:
         """List the project once; ask for an operation only where its machine is not to be seen."""
         where = owned_by(self._config.owner)
-        seen = await self.calls.read("list machines", partial(self._sdk.instances, where))
+        seen = await self._asked("list machines", partial(self._sdk.instances, where))
         machines = machines_in(seen, is_public=self._config.public_address)
         by_token = {machine.tags.token: machine for machine in machines.values()}
         for token, (order, operation) in list(self._pending.items()):
@@ -209,14 +219,27 @@ class GcpCloud(Cloud):
         place = zone_and_name(instance)
         if place is None:
             return None
-        look = partial(self._sdk.operations, place[0], where_target(*place))
         try:
-            operations = await self.calls.read(f"read the end of {instance}", look)
+            operations = await self._operations_on(instance, *place)
         except BackendError as error:
             if self._code(error) in NOT_FOUND | INVALID:
                 return None
             raise
-        return exit_in(operations, self._config.service_account)
+        exit_ = exit_in(operations, self._config.service_account)
+        if exit_ is not None and exit_.cause is ExitCause.PREEMPTED:
+            logger.warning("backend %s: %s was preempted", self._context.name, instance)
+        return exit_
+
+    async def _operations_on(self, instance: InstanceId, zone: str, name: str) -> list[Operation]:
+        doing = f"read the end of {instance}"
+        try:
+            found = await self.calls.read(doing, partial(self._sdk.operations, zone, where_target(zone, name)))
+        except BackendError as error:
+            if self._code(error) not in INVALID:
+                raise
+            # Where the vendor does not take the filter, it is ours to choose.
+            found = await self.calls.read(doing, partial(self._sdk.operations, zone, ""))
+        return [one for one in found if is_target(one, zone, name)]
 
     # --- ending ---------------------------------------------------------------------------------
 
@@ -238,21 +261,24 @@ class GcpCloud(Cloud):
         except BackendError as error:
             if self._code(error) in NOT_FOUND | NOT_READY:
                 return
+            if isinstance(error, UnservableError):
+                raise UnavailableError(f"{error}; it runs on") from error.__cause__
             raise
         if operation.codes and operation.codes[0] not in NOT_FOUND | NOT_READY:
-            raise MEANINGS.error(self._context.name, f"end {name} in {zone}", operation.codes[0])
+            failure = MEANINGS.error(self._context.name, f"end {name} in {zone}", operation.codes[0])
+            raise UnavailableError(f"{failure}; it runs on")
 
     # --- for sale -------------------------------------------------------------------------------
 
     async def fetch(self) -> Catalog:
         """Read zones, machine types and prices."""
-        zones = await self.calls.read("list zones", self._sdk.zones)
-        shapes = await self.calls.read("list machine types", self._sdk.shapes)
-        skus = await self.calls.read("read the price list", self._sdk.skus)
+        zones = await self._asked("list zones", self._sdk.zones)
+        shapes = await self._asked("list machine types", self._sdk.shapes)
+        skus = await self._asked("read the price list", self._sdk.skus)
         now = UtcMs(self._context.clock.utc_ms())
         return catalog_of(self._context.name, self._config, zones, shapes, skus, observed_at=now)
 
     async def room(self) -> Callable[[CatalogRow], bool]:
         """Ask for every region's quotas in one call."""
-        regions = await self.calls.read("read quotas", self._sdk.regions)
+        regions = await self._asked("read quotas", self._sdk.regions)
         return room_in(regions)

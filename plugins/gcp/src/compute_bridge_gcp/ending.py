@@ -19,9 +19,15 @@ def where_target(zone: str, name: str) -> str:
     return f'targetLink eq ".*/zones/{zone}/instances/{name}"'
 
 
-def exit_in(operations: Iterable[Operation], service_account: str) -> InstanceExit | None:
-    """Return the first end among the operations on one instance; of one under way, when it began.
+def is_target(operation: Operation, zone: str, name: str) -> bool:
+    """Return whether an operation is on one instance."""
+    return operation.target.endswith(f"zones/{zone}/instances/{name}")
 
+
+def exit_in(operations: Iterable[Operation], service_account: str) -> InstanceExit | None:
+    """Return the first end among the operations on one instance, at the moment that it began.
+
+    From then on nobody can use it, however long the vendor takes to be done; so it is told alike while that goes on.
     An end that no call asked for, and that has no name of its own, is the limit of the run: nothing else deletes a
     machine by itself.
     """
@@ -29,9 +35,7 @@ def exit_in(operations: Iterable[Operation], service_account: str) -> InstanceEx
     if not ends:
         return None
     first = ends[0]
-    return InstanceExit(
-        _cause(first, service_account), first.ended_ms if first.is_done else first.begun_ms, f"by {first.kind}"
-    )
+    return InstanceExit(_cause(first, service_account), first.begun_ms, f"by {first.kind}")
 
 
 def _ends(operation: Operation) -> bool:

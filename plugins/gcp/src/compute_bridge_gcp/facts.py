@@ -67,13 +67,14 @@ class ShapeSeen:
 
 @frozen
 class Sku:
-    """One price of the billing catalog: ``nanos`` of the currency for one ``unit``."""
+    """One price of the billing catalog: ``nanos`` of ``currency`` for one ``unit``."""
 
     description: str
     usage: str
     regions: tuple[str, ...]
     unit: str
     nanos: int
+    currency: str = "USD"
 
 
 @frozen
@@ -199,6 +200,7 @@ def skus_in(page: Mapping[str, Any]) -> list[Sku]:
                     regions=tuple(sku.get("serviceRegions", [])),
                     unit=expression["usageUnit"],
                     nanos=max((int(t.get("units", 0)) * 10**9 + int(t.get("nanos", 0)) for t in tiers), default=0),
+                    currency="/".join(sorted({t["currencyCode"] for t in tiers})),
                 )
             )
     return found

@@ -26,6 +26,11 @@ _DISK = {
     "pd-standard": re.compile(r"Storage PD Capacity(?: in .+)?"),
 }
 _ADDRESS = re.compile(r"External IP Charge on a (?P<kind>Standard|Spot Preemptible) VM(?: in .+)?")
+_GPU = re.compile(
+    r"Nvidia (?:Tesla )?(?P<kind>[A-Z]\d+)(?: (?P<gb>\d+)GB)? GPU"
+    r"(?P<spot> attached to Spot Preemptible VMs)? running in .+"
+)
+_ACCELERATOR = re.compile(r"nvidia-(?:tesla-)?(?P<kind>[a-z]\d+)(?:-(?P<gb>\d+)gb)?")
 _USAGES = {"OnDemand": False, "Preemptible": True}
 _UNITS = {"Core": "h", "Ram": "GiBy.h"}
 # A month in the vendor's price list has as many hours.
@@ -36,7 +41,7 @@ _SHARES = {"e2-micro": Fraction(1, 4), "e2-small": Fraction(1, 2), "e2-medium": 
 
 @frozen
 class PriceKey:
-    """What a price is for: a part of a family of shapes, a disk (``disk``) or an address (``address``)."""
+    """What a price is for: a part of a family of shapes, a ``disk``, an ``address`` or a ``gpu``."""
 
     region: str
     what: str
@@ -45,13 +50,13 @@ class PriceKey:
 
 
 class Prices:
-    """The prices of some regions. A price of zero is none."""
+    """The prices of some regions. A price of zero is none, and so is one in another currency."""
 
-    def __init__(self, skus: Iterable[Sku], *, disk_type: str) -> None:
+    def __init__(self, skus: Iterable[Sku], *, disk_type: str, currency: str) -> None:
         self._nanos: dict[PriceKey, int] = {}
         for sku in skus:
             found = _what(sku, disk_type)
-            if found is not None and sku.nanos > 0:
+            if found is not None and sku.nanos > 0 and sku.currency == currency:
                 for region in sku.regions:
                     key = PriceKey(region, *found)
                     # Where two prices claim to be one, the dearer: nothing is sold below its cost.
@@ -64,8 +69,14 @@ class Prices:
         ram = self._nanos.get(PriceKey(region, family, "Ram", spot))
         if core is None or ram is None:
             return None
+        gpus = [
+            self._nanos.get(PriceKey(region, "gpu", _accelerator(kind), spot), 0) * count
+            for kind, count in shape.accelerators.items()
+        ]
+        if not all(gpus):
+            return None
         vcpus = _SHARES.get(shape.name, Fraction(1)) * (shape.vcpus if shape.name not in _SHARES else 1)
-        return NanosPerHour(ceil(core * vcpus + Fraction(ram * shape.mem_mib, 1024)))
+        return NanosPerHour(ceil(core * vcpus + Fraction(ram * shape.mem_mib, 1024)) + sum(gpus))
 
     def disk_gib(self, region: str) -> NanosPerHour | None:
         """Return what a GiB of disk costs an hour."""
@@ -88,12 +99,24 @@ def _what(sku: Sku, disk_type: str) -> tuple[str, str, bool] | None:
         return None
     if not spot and _DISK[disk_type].fullmatch(sku.description):
         return ("disk", "", False) if sku.unit == "GiBy.mo" else None
+    if found := _GPU.fullmatch(sku.description):
+        is_right = sku.unit == "h" and spot is bool(found["spot"])
+        return ("gpu", _size(found["kind"], found["gb"]), spot) if is_right else None
     if spot is not sku.description.startswith("Spot Preemptible "):
         return None
     found = _PART.fullmatch(sku.description) or _COMPUTE_OPTIMIZED.fullmatch(sku.description)
     if found is None or sku.unit != _UNITS[found["part"]]:
         return None
     return found.groupdict().get("family", "C2").lower(), found["part"], spot
+
+
+def _accelerator(kind: str) -> str:
+    found = _ACCELERATOR.fullmatch(kind)
+    return _size(found["kind"], found["gb"]) if found else kind
+
+
+def _size(kind: str, gb: str | None) -> str:
+    return f"{kind.lower()} {gb or ''}"
 
 
 def with_confidential(costs: UnitNanos, extra: UnitNanos, shape: ShapeSeen) -> NanosPerHour:

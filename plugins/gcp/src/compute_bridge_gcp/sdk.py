@@ -51,6 +51,10 @@ _RESOURCES = "https://cloudresourcemanager.googleapis.com"
 _SERVICE = "6F81-5844-456A"
 
 
+UNUSABLE = (ValueError, KeyError, GoogleAuthError)
+"""What is raised where credentials are none."""
+
+
 class OtherIdentityError(Exception):
     """The credentials are of somebody else than the table says; nothing was asked under them."""
 

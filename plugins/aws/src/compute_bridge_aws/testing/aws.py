@@ -1,13 +1,11 @@
 """AWS on loopback: which service a request is for, who sends it, and each service's own protocol."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import cbor2
-from attrs import frozen
 
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.matter import Code, Refusal
@@ -18,24 +16,15 @@ from compute_bridge_aws.testing.iam import Access, require
 from compute_bridge_aws.testing.json_shapes import Documents
 from compute_bridge_aws.testing.refusal import AwsRefusal
 from compute_bridge_aws.testing.shapes import Wire
+from compute_bridge_aws.testing.signature import Key, Sender, account_of
 
-_SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=([A-Za-z0-9]+)/\d{8}/([a-z0-9-]+)/([a-z0-9]+)/aws4_request,")
 _CHANGING = ("Run", "Terminate", "Create", "Authorize", "Revoke", "Delete")
 
 
-@frozen
-class Signed:
-    """Who a request says it is from, for which region and service. The signature itself is not checked."""
-
-    key_id: str
-    region: str
-    service: str
-
-
 class FakeAws:
-    """One account. ``policy`` is what IAM allows; ``keys`` the account behind each access key."""
+    """One account. ``policy`` is what IAM allows; ``keys`` are its access keys, and those of others."""
 
-    def __init__(self, physics: Physics, *, policy: Mapping[str, Any], keys: Mapping[str, str]) -> None:
+    def __init__(self, physics: Physics, *, policy: Mapping[str, Any], keys: Mapping[str, Key]) -> None:
         self.physics = physics
         self.policy = policy
         self.keys = dict(keys)
@@ -52,9 +41,8 @@ class FakeAws:
 
     def serve(self, request: Request) -> Response:
         """Answer one request."""
-        signed = _SIGNED.match(request.headers.get("authorization", ""))
-        who = Signed(*signed.groups()) if signed else Signed("", "", "")
-        protocols: dict[str, Callable[[Request, Signed], Response]] = {
+        who = Sender.read(request) or Sender("", "", "")
+        protocols: dict[str, Callable[[Request, Sender], Response]] = {
             "ec2": self._ec2,
             "sts": self._sts,
             "pricing": self._pricing,
@@ -66,15 +54,14 @@ class FakeAws:
         date = moment.strftime("%a, %d %b %Y %H:%M:%S GMT")
         return Response(answer.status, answer.body, {**answer.headers, "Date": date})
 
-    def _admit(self, action: str, who: Signed) -> None:
+    def _admit(self, action: str, who: Sender, request: Request) -> str:
         try:
             self.physics.admit(action, changes=action.startswith(_CHANGING), place=who.region)
         except Refusal as refusal:
             if refusal.code is Code.DOWN:
                 raise Cut from refusal
             raise AwsRefusal.of(refusal) from refusal
-        if who.key_id not in self.keys:
-            raise AwsRefusal("AuthFailure", "AWS was not able to validate the provided access credentials")
+        return account_of(request, self.keys)
 
     def _refuse_once(self) -> None:
         if self.refused_next:
@@ -82,11 +69,11 @@ class FakeAws:
 
     # --- forms and XML --------------------------------------------------------------------------
 
-    def _ec2(self, request: Request, who: Signed) -> Response:
+    def _ec2(self, request: Request, who: Sender) -> Response:
         wire = self._wires["ec2"]
         try:
             action, asked = wire.request(request.body)
-            self._admit(action, who)
+            self._admit(action, who, request)
             self._refuse_once()
             return _xml(200, wire.answer(action, self.ec2.call(action, asked, who.region)))
         except AwsRefusal as refusal:
@@ -96,13 +83,12 @@ class FakeAws:
                 f"<Response><Errors><Error>{told}</Error></Errors><RequestID>r-0</RequestID></Response>".encode(),
             )
 
-    def _sts(self, request: Request, who: Signed) -> Response:
+    def _sts(self, request: Request, who: Sender) -> Response:
         wire = self._wires["sts"]
         try:
             action, _ = wire.request(request.body)
-            self._admit(action, who)
+            account = self._admit(action, who, request)
             self._require([Access(f"sts:{action}", "*")])
-            account = self.keys[who.key_id]
             answer = {"Account": account, "Arn": f"arn:aws:iam::{account}:user/bridge", "UserId": "AIDAFAKE"}
             return _xml(200, wire.answer(action, answer))
         except AwsRefusal as refusal:
@@ -117,26 +103,26 @@ class FakeAws:
 
     # --- documents ------------------------------------------------------------------------------
 
-    def _pricing(self, request: Request, who: Signed) -> Response:
+    def _pricing(self, request: Request, who: Sender) -> Response:
         return self._json("pricing", request, who, self.beside.products)
 
-    def _quotas(self, request: Request, who: Signed) -> Response:
+    def _quotas(self, request: Request, who: Sender) -> Response:
         return self._json("service-quotas", request, who, lambda asked: self.beside.quotas(asked, who.region))
 
     def _json(
-        self, service: str, request: Request, who: Signed, do: Callable[[dict[str, Any]], dict[str, Any]]
+        self, service: str, request: Request, who: Sender, do: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> Response:
         action = request.headers.get("x-amz-target", "").rpartition(".")[2]
         documents = self._documents[service]
         try:
             asked = documents.request(action, json.loads(request.body))
-            self._admit(action, who)
+            self._admit(action, who, request)
             return Response(200, json.dumps(documents.answer(action, do(asked))).encode())
         except AwsRefusal as refusal:
             code = _document_code(refusal)
             return Response(400, json.dumps({"__type": code, "message": refusal.message}).encode())
 
-    def _metrics(self, request: Request, who: Signed) -> Response:
+    def _metrics(self, request: Request, who: Sender) -> Response:
         # Which protocol the SDK speaks to CloudWatch differs from version to version.
         if "cbor" not in request.headers.get("content-type", ""):
             return self._json("cloudwatch", request, who, self.beside.metrics)
@@ -145,7 +131,7 @@ class FakeAws:
         headers = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}
         try:
             asked = documents.request(action, cbor2.loads(request.body))
-            self._admit(action, who)
+            self._admit(action, who, request)
             answer = documents.answer(action, self.beside.metrics(asked))
             return Response(200, cbor2.dumps(answer), headers)
         except AwsRefusal as refusal:

@@ -23,14 +23,16 @@ from compute_bridge_aws.config import AwsConfig, AwsRegion
 from compute_bridge_aws.hooks import open_account
 from compute_bridge_aws.policy import policy
 from compute_bridge_aws.testing.aws import FakeAws
+from compute_bridge_aws.testing.signature import Key
 from compute_bridge_aws.testing.stock import ACCOUNT, IMAGES, OTHER_ACCOUNT, SUBNETS, ZONES
 
 KEY_ID, FOREIGN_KEY_ID = "AKIAFAKEFAKEFAKEFAKE", "AKIAFOREIGNFOREIGN00"
+SECRET, TOKEN = "fakeSecretAccessKeyThatIsNobodys40Letters", "fakeSessionTokenThatIsNobodysEither"
 _SECRETS = {
     "env:KEY_ID": KEY_ID,
     "env:FOREIGN_KEY_ID": FOREIGN_KEY_ID,
-    "env:SECRET": "fakeSecretAccessKeyThatIsNobodys40Letters",
-    "env:TOKEN": "fakeSessionTokenThatIsNobodysEither",
+    "env:SECRET": SECRET,
+    "env:TOKEN": TOKEN,
 }
 _SPEED = 200
 _DAY_MS = Milliseconds(24 * HOUR_MS)
@@ -73,7 +75,9 @@ class AwsWorld(CloudWorld):
         super().__init__()
         self.config = config()
         self.aws = FakeAws(
-            self.physics, policy=policy(self.config), keys={KEY_ID: ACCOUNT, FOREIGN_KEY_ID: OTHER_ACCOUNT}
+            self.physics,
+            policy=policy(self.config),
+            keys={KEY_ID: Key(ACCOUNT, SECRET, TOKEN), FOREIGN_KEY_ID: Key(OTHER_ACCOUNT, SECRET, TOKEN)},
         )
         self.server = WireServer(self.aws.serve)
         self.config = evolve(self.config, endpoint_url=self.server.url)
@@ -127,7 +131,7 @@ class AwsWorld(CloudWorld):
 
     def secrets(self) -> tuple[str, ...]:
         """Return what may be seen nowhere."""
-        return (_SECRETS["env:SECRET"], _SECRETS["env:TOKEN"])
+        return (SECRET, TOKEN)
 
     def close(self) -> None:
         """End the server and the guests; a bug of the fake is told."""

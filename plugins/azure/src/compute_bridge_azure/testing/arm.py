@@ -19,7 +19,7 @@ from compute_bridge_azure.testing.machines import ADDRESS, DISK, NIC, FakeMachin
 from compute_bridge_azure.testing.market import price_items, usages
 from compute_bridge_azure.testing.orders import Rules
 from compute_bridge_azure.testing.tokens import Tokens
-from compute_bridge_azure.testing.views import status_view
+from compute_bridge_azure.testing.views import metric_views, status_view
 
 Json = dict[str, Any]
 
@@ -162,6 +162,9 @@ class ArmFake:
         yield _route("GET", f"{group}/providers/{kind}", "ListMachines", (f"{kind}/read",), self._list)
         everywhere = f"{subscription}/providers/{kind}"
         yield _route("GET", everywhere, "ListStatuses", (f"{kind}/read",), self._statuses, ("statusOnly",))
+        asked = ("metricnames", "timespan", "interval", "aggregation")
+        insights = "Microsoft.Insights/metrics"
+        yield _route("GET", f"{one}/providers/{insights}", "GetMetrics", (f"{insights}/read",), self._metrics, asked)
         operations = f"{subscription}/providers/{_COMPUTE}/locations/{{location}}/operations/{{operation}}"
         yield _route(
             "GET",
@@ -247,6 +250,13 @@ class ArmFake:
         if request.param("statusOnly") != "true":
             raise invalid("statusOnly", "the fake has the list with statuses alone")
         return self._page(request, [status_view(machine, self.group) for machine in self.machines.listed()])
+
+    def _metrics(self, request: Request, words: Mapping[str, str]) -> Response:
+        machine = next((one for one in self.machines.listed() if one.name == words["name"]), None)
+        if machine is None:
+            raise No(404, "ResourceNotFound")
+        names = request.param("metricnames").split(",")
+        return Response.json({"value": metric_views(names, machine.created_ms, self.physics.now_ms())})
 
     def _parts(self, kind: str) -> Callable[[Request, Mapping[str, str]], Response]:
         return lambda request, _: self._page(request, self.machines.part_views(kind))

@@ -309,7 +309,8 @@ class FakeComputeEngine:
         return {"permissions": [one for one in asked if self.granted is None or one in self.granted]}
 
     def _skus(self, request: Request, **_: str) -> Any:
-        return _paged(request, self.shelf.skus, key="skus", size="pageSize", most=5000)
+        skus = self.shelf.skus_in(request.param("currencyCode") or "USD")
+        return _paged(request, skus, key="skus", size="pageSize", most=5000)
 
 
 _INSERT = frozenset({"requestId", "sourceInstanceTemplate", "sourceMachineImage"})

@@ -1,8 +1,10 @@
 """What a fake project shows of itself: regions, zones, machine types, images, network, prices; all of it to read."""
 
+import json
 from typing import Any
 
 from compute_bridge.testing.physics.engine import Physics
+from compute_bridge_gcp.testing.checks import BadRequestError
 from compute_bridge_gcp.testing.stock import IMAGES, NETWORK, RULES, SHAPES, SKUS, SUBNETWORK, ZONES
 
 
@@ -53,6 +55,13 @@ class Shelf:
             for zone in zones
             for name, shape in self.shapes.items()
         ]
+
+    def skus_in(self, currency: str) -> list[dict[str, Any]]:
+        """Return the price list in a currency, at a rate of one to one."""
+        if currency not in ("USD", "EUR"):
+            raise BadRequestError(f"no currency {currency!r}")
+        listed: list[dict[str, Any]] = json.loads(json.dumps(self.skus).replace('"USD"', f'"{currency}"'))
+        return listed
 
     def image(self, project: str, *, family: str = "", name: str = "") -> dict[str, Any] | None:
         """Return one image, newest of its family."""

@@ -95,6 +95,12 @@ SKUS: list[dict[str, Any]] = [
     *_family("E2", 21_811_590, 2_923_530),
     *_family("N2D AMD", 27_502_000, 3_686_000),
     *_family("C3", 33_982_000, 4_556_000),
+    *_family("A2", 31_611_000, 4_237_000),
+    _sku("Nvidia Tesla A100 GPU running in Somewhere", "OnDemand", "h", 2_933_908_000),
+    _sku(
+        "Nvidia Tesla A100 GPU attached to Spot Preemptible VMs running in Somewhere", "Preemptible", "h", 880_172_000
+    ),
+    _sku("Nvidia Tesla A100 80GB GPU running in Somewhere", "OnDemand", "h", 3_927_900_000),
     *_family("N2", 31_611_000, 4_237_000),
     _sku("Balanced PD Capacity in Somewhere", "OnDemand", "GiBy.mo", 100_000_000),
     _sku("External IP Charge on a Standard VM", "OnDemand", "h", 5_000_000),

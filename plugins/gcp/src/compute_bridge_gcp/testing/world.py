@@ -98,7 +98,7 @@ def config_for(url: str) -> GcpConfig:
         project=PROJECT,
         service_account=ACCOUNT,
         credentials=KEY,
-        shapes=("e2-*", "n2d-*", "c3-*", "n2-*", "t2a-*", "a2-*"),
+        shapes=("e2-*", "n2d-*", "c3-*", "n2-*", "t2a-*"),
         regions=tuple(GcpRegion(name=Region(region), subnetwork=SUBNETWORK) for region in ZONES),
         images=(
             GcpImage(name="debian-13", project=IMAGE_PROJECT, family="debian-13", confidential=True),

@@ -1,11 +1,12 @@
-"""The chosen deaths on a rack host, and the chosen cuts of the link to it: without, and as well as, a death."""
+"""The chosen deaths on rack hosts and in clouds, and the chosen cuts of the link: without, and as well as, a death."""
 
 from collections.abc import Iterable, Sequence
 from random import Random  # noqa: TID251 - seeded, and the seed is told
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from crashkit import plans as of_stories
+from crashkit.brief_stories import RACKS
 from crashkit.cuts import Cut
 from crashkit.plans import again, all_plans
 from crashkit.points import Kill
@@ -92,6 +93,25 @@ _CUT_AND_KILLED = (
     ("nft", SHORT_MS, "released", "after record ended", "after record ended"),
 )
 
+#: In a cloud, fewer of those that no cloud sees.
+_CLOUD_STEPS = (INTENDED, PROVISION, RUNNING, "record ending", TERMINATE, "record ended")
+_CLOUD_EDGES = (
+    *(f"{edge} {step}" for step in _CLOUD_STEPS for edge in ("before", "after")),
+    *(f"after {step}" for step in ("record delivered", "append shuffle/replies", "append logs", "append claims")),
+)
+
+#: In a cloud: as the request arrives, of which nothing comes then; and after it is obeyed, before the answer.
+_WIRE = tuple(f"{edge} {call}" for call in ("wire create", "wire delete") for edge in ("before", "after"))
+_WIRE_AGAIN = (
+    ("before wire create", f"after {PROVISION}"),
+    ("after wire create", "before backend list_owned"),
+    ("after wire create", f"before {PROVISION}"),
+    ("after wire create", "after record delivered"),
+    ("before wire delete", "before wire delete"),
+    ("before wire delete", "after wire delete"),
+    ("after wire delete", "after record ended"),
+)
+
 #: Fewer on containers, for each takes its time: where machines are made and end.
 _POD_EDGES = (
     f"after {INTENDED}",
@@ -108,29 +128,66 @@ _POD_EDGES = (
     "after append logs",
     "after append claims",
 )
-_POD_AGAIN = (_AGAIN[2], _AGAIN[6])
+
+
+_IN_CLOUDS = tuple(other for other in _OTHERS if other[0] != "extended")
+_CLOUD_CUTS = (
+    ("down", SHORT_MS, "released", f"before {PROVISION}"),
+    ("down", SHORT_MS, "released", f"before {TERMINATE}"),
+    ("lose-create", LONGER_MS, "released", f"before {PROVISION}"),
+    ("lose-delete", LONGER_MS, "released", f"before {TERMINATE}"),
+    ("down", LONGER_MS, "brief", "after record delivered"),
+)
+_CLOUD_CUT_AND_KILLED = (
+    ("lose-create", LONGER_MS, "released", f"before {PROVISION}", f"after failed {PROVISION}"),
+    ("down", SHORT_MS, "released", f"after {PROVISION}", f"after {PROVISION}"),
+    ("lose-delete", LONGER_MS, "released", f"before {TERMINATE}", "before record ended"),
+    ("down", SHORT_MS, "released", f"after {TERMINATE}", f"after {TERMINATE}"),
+)
+
+
+@frozen
+class Choice:
+    """What is chosen for one kind of cloud: deaths of a released lease, deaths again, others by story, and cuts."""
+
+    edges: tuple[str, ...]
+    again: tuple[tuple[str, str], ...]
+    others: tuple[tuple[str, str], ...]
+    cuts: tuple[tuple[str, int, str, str], ...]
+    cuts_and_kills: tuple[tuple[str, int, str, str, str], ...]
+
+
+_RACK = Choice(_EDGES, _AGAIN, _OTHERS, _CUTS, _CUT_AND_KILLED)
+_POD = Choice(
+    edges=_POD_EDGES,
+    again=(_AGAIN[2], _AGAIN[6]),
+    others=(),
+    cuts=tuple(_CUTS[at] for at in (1, 5, 8, 9, 10, 13)),
+    cuts_and_kills=tuple(_CUT_AND_KILLED[at] for at in (1, 2, 7)),
+)
+_CLOUD = Choice((*_CLOUD_EDGES, *_WIRE), (*_AGAIN[1:7], *_WIRE_AGAIN), _IN_CLOUDS, _CLOUD_CUTS, _CLOUD_CUT_AND_KILLED)
+_CHOICES = {"rack": _RACK, "pods": _POD}
 
 
 def killed(cloud: str) -> list[Plan]:
     """Return the chosen deaths, some with a second one as the next bridge recovers."""
-    edges, again, others = (_EDGES, _AGAIN, _OTHERS) if cloud == "rack" else (_POD_EDGES, _POD_AGAIN, ())
-    plans = [Plan(f"{cloud}-released", (Kill(0, 1, edge),)) for edge in edges]
-    plans += [Plan(f"{cloud}-released", (Kill(0, 1, one), Kill(1, 1, two))) for one, two in again]
-    return plans + [Plan(f"{cloud}-{story}", (Kill(0, 1, edge),)) for story, edge in others]
+    choice = _CHOICES.get(cloud, _CLOUD)
+    plans = [Plan(f"{cloud}-released", (Kill(0, 1, edge),)) for edge in choice.edges]
+    plans += [Plan(f"{cloud}-released", (Kill(0, 1, one), Kill(1, 1, two))) for one, two in choice.again]
+    return plans + [Plan(f"{cloud}-{story}", (Kill(0, 1, edge),)) for story, edge in choice.others]
 
 
 def cut(cloud: str) -> list[Plan]:
     """Return the chosen cuts of the link, with a bridge that lives on."""
-    chosen = _CUTS if cloud == "rack" else [_CUTS[at] for at in (1, 5, 8, 9, 10, 13)]
+    chosen = _CHOICES.get(cloud, _CLOUD).cuts
     return [Plan(f"{cloud}-{story}", cuts=(Cut(how, ms, Kill(0, 1, at)),)) for how, ms, story, at in chosen]
 
 
 def cut_and_killed(cloud: str) -> list[Plan]:
     """Return the chosen cuts of the link as the bridge dies."""
-    chosen = _CUT_AND_KILLED if cloud == "rack" else [_CUT_AND_KILLED[at] for at in (1, 2, 7)]
     return [
         Plan(f"{cloud}-{story}", (Kill(0, 1, dies),), cuts=(Cut(how, ms, Kill(0, 1, at)),))
-        for how, ms, story, at, dies in chosen
+        for how, ms, story, at, dies in _CHOICES.get(cloud, _CLOUD).cuts_and_kills
     ]
 
 
@@ -172,7 +229,7 @@ def _first(plan: Plan) -> str:
 def _perhaps_cut(plan: Plan, random: Random) -> Plan:
     if random.random() < 0.5:
         return plan
-    how = random.choice(("sshd", "nft", "dead"))
+    how = random.choice(("sshd", "nft", "dead") if plan.story.startswith(RACKS) else ("down",))
     return evolve(plan, cuts=(Cut(how, random.randint(1, LONGER_MS), plan.kills[0]),))
 
 
