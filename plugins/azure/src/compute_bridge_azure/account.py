@@ -13,6 +13,7 @@ from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import ExitCause, InstanceExit
+from compute_bridge.wire.keys import instance_name
 from compute_bridge_azure.errors import failure_of
 
 Json = dict[str, Any]
@@ -77,7 +78,7 @@ class Account:
     def _bereft(self, read: Listings, present: set[str]) -> dict[InstanceId, OwnedTags]:
         found: dict[InstanceId, OwnedTags] = {}
         for one in (*read.nics, *read.addresses, *read.disks):
-            name = machine_name(str(one.get("name")))
+            name = owner_name(one)
             if not name or name in present:
                 continue
             tags = self._tags(one, name) or (None if one.get("tags") else self.known.get(InstanceId(name)))
@@ -98,7 +99,7 @@ class Account:
         found: dict[str, str] = {}
         for one in read.addresses:
             told = str((one.get("properties") or {}).get("ipAddress") or "")
-            if told and (name := machine_name(str(one.get("name")))):
+            if told and (name := owner_name(one)):
                 found[name] = told
         return found
 
@@ -148,6 +149,19 @@ def machine_name(part: str) -> str:
     return match["name"].lower() if match else ""
 
 
+def owner_name(part: Json) -> str:
+    """Return the name of the machine that something was made for; empty for what is not ours.
+
+    By the tags where its own name does not tell: what Azure makes along with a machine it may name as it likes.
+    """
+    if name := machine_name(str(part.get("name"))):
+        return name
+    try:
+        return instance_name(OwnedTags.read(part.get("tags") or {}, name="part").token)
+    except RecordError:
+        return ""
+
+
 def read_time(told: object) -> UtcMs:
     """Return a time of Azure's in milliseconds, 0 where there is none: it has up to seven digits of a second."""
     text = re.sub(r"(\.\d{6})\d+", r"\1", str(told or ""))
@@ -186,7 +200,7 @@ def _loose(read: Listings, present: set[str]) -> dict[InstanceId, tuple[Part, ..
     parts: dict[InstanceId, list[Part]] = {}
     for kind, ones in ((NIC, read.nics), (ADDRESS, read.addresses), (DISK, read.disks)):
         for one in ones:
-            name = machine_name(str(one.get("name")))
+            name = owner_name(one)
             if name and name not in present and not _is_used(kind, one, nics) and not _is_leaving(one):
                 parts.setdefault(InstanceId(name), []).append(Part(kind, str(one.get("name"))))
     return {id_: tuple(found) for id_, found in parts.items()}
@@ -194,7 +208,7 @@ def _loose(read: Listings, present: set[str]) -> dict[InstanceId, tuple[Part, ..
 
 def _leaving(read: Listings) -> set[InstanceId]:
     parts = (*read.nics, *read.addresses, *read.disks)
-    return {InstanceId(machine_name(str(one.get("name")))) for one in parts if _is_leaving(one)}
+    return {InstanceId(owner_name(one)) for one in parts if _is_leaving(one)}
 
 
 def _is_leaving(one: Json) -> bool:

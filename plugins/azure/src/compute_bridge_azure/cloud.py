@@ -35,6 +35,8 @@ T = TypeVar("T")
 _KIND = "azure"
 _REMEMBERED = 4096
 _SPOT = "/spot"
+# The one status of a create under ``If-None-Match: *`` whose name is taken, whatever Azure's code for that.
+_TAKEN = 412
 # Resource Manager answers lists from caches of its own.
 _WINDOW_MS = Milliseconds(15_000)
 
@@ -186,7 +188,8 @@ class AzureCloud(Cloud):
             try:
                 self.arm.create_machine(name, document)
             except Exception as error:
-                if _code(error) not in ALREADY_THERE:
+                answer = answer_of(error)
+                if answer is None or not (answer.status == _TAKEN or answer.code in ALREADY_THERE):
                     raise
 
         await self._change(f"create {name}", put)

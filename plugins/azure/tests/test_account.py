@@ -1,0 +1,143 @@
+"""From lists to machines, where Azure answers otherwise than the fake does."""
+
+import pytest
+
+from compute_bridge.cloud.machine import MachineState
+from compute_bridge.cloud.tags import tags_of
+from compute_bridge.model.ids import BackendName, OfferId
+from compute_bridge.model.rates import CostBasis, UnitNanos
+from compute_bridge.model.resources import NetworkPolicy, Posture, Region, Resources, Zone
+from compute_bridge.model.units import UtcMs
+from compute_bridge.ports.backend import ExitCause, Offer
+from compute_bridge_azure.account import Account, Listings, Part, machine_name, read_time
+
+GROUP = "/subscriptions/s/resourceGroups/g/providers"
+NOW_MS = UtcMs(2_000_000_000_000)
+
+
+@pytest.fixture
+def order(bare):
+    offer = Offer(
+        id=OfferId("westeurope/Standard_D2s_v5"),
+        backend=bare.name,
+        region=Region("westeurope"),
+        zone=Zone(""),
+        shape="Standard_D2s_v5",
+        resources=Resources(2000, 8192, 64),
+        posture=Posture.NONE,
+        networks=tuple(sorted(NetworkPolicy)),
+        cost=CostBasis("USD", UnitNanos(), UtcMs(1), "test"),
+        images=("ubuntu",),
+    )
+    return bare.order(offer)
+
+
+def thing(kind, name, order, *, tagged=True, **properties):
+    return {
+        "id": f"{GROUP}/{kind}/{name}",
+        "name": name,
+        "location": "westeurope",
+        "tags": tags_of(order, owner="me", port=22) if tagged else {},
+        "properties": {"provisioningState": "Succeeded", **properties},
+    }
+
+
+def vm(order, **properties):
+    return thing("Microsoft.Compute/virtualMachines", order.ownership.name, order, **properties)
+
+
+def status(order, *codes, **more):
+    statuses = [{"code": code, **more} for code in codes]
+    name = order.ownership.name.upper()
+    return {
+        "id": f"{GROUP}/MICROSOFT.COMPUTE/virtualMachines/{name}",
+        "properties": {"instanceView": {"statuses": statuses}},
+    }
+
+
+def seen(nics=(), addresses=(), disks=(), machines=(), statuses=(), known=None):
+    account = Account(BackendName("azure"), "me", known or {})
+    return account.machines(Listings(list(nics), list(addresses), list(disks), list(machines), list(statuses), NOW_MS))
+
+
+def test_an_address_of_any_name_is_found_by_its_tags(order):
+    address = thing("Microsoft.Network/publicIPAddresses", "0f3a-by-azure", order, ipAddress="192.0.2.7")
+    [machine] = seen(addresses=[address], machines=[vm(order)]).machines.values()
+
+    assert machine.host == "192.0.2.7"
+
+
+def test_what_no_status_list_shows_yet_is_coming(order):
+    [machine] = seen(machines=[vm(order)]).machines.values()
+
+    assert machine.state is MachineState.PENDING
+
+
+@pytest.mark.parametrize(
+    ("power", "state", "cause"),
+    [
+        ("starting", MachineState.PENDING, None),
+        ("running", MachineState.RUNNING, None),
+        ("stopped", MachineState.ENDING, ExitCause.DEADLINE),
+        ("deallocating", MachineState.ENDING, ExitCause.TERMINATED),
+        ("deallocated", MachineState.ENDING, ExitCause.TERMINATED),
+        ("aNewState", MachineState.PENDING, None),
+    ],
+)
+def test_power_states_are_told(order, power, state, cause):
+    view = status(order, "ProvisioningState/succeeded", f"PowerState/{power}")
+    [machine] = seen(machines=[vm(order)], statuses=[view]).machines.values()
+
+    assert machine.state is state
+    assert (machine.exit.cause if machine.exit else None) is cause
+
+
+def test_the_time_of_a_power_state_is_the_end_where_there_is_one(order):
+    view = status(order, "PowerState/stopped", time="2020-01-01T00:00:00.1234567+00:00")
+    [machine] = seen(machines=[vm(order)], statuses=[view]).machines.values()
+
+    assert machine.exit is not None
+    assert (machine.exit.cause, machine.exit.ended_at) == (ExitCause.EXITED, 1_577_836_800_123)
+
+
+def test_a_machine_that_is_deleted_has_no_reason_in_the_lists(order):
+    one = vm(order, provisioningState="Deleting")
+    [machine] = seen(machines=[one], statuses=[status(order, "PowerState/stopping")]).machines.values()
+
+    assert (machine.state, machine.exit) == (MachineState.ENDING, None)
+
+
+def test_an_address_whose_nic_is_gone_can_be_deleted(order):
+    name = f"{order.ownership.name}-ip"
+    nic = f"{GROUP}/Microsoft.Network/networkInterfaces/gone"
+    used = {"ipConfiguration": {"id": f"{nic}/ipConfigurations/ip"}}
+    found = seen(addresses=[thing("Microsoft.Network/publicIPAddresses", name, order, **used)])
+    [(id_, machine)] = found.machines.items()
+
+    assert machine.stays
+    assert found.loose == {id_: (Part("address", name),)}
+
+
+def test_a_disk_without_tags_is_ours_only_where_its_machine_was_seen(order):
+    disk = thing("Microsoft.Compute/disks", f"{order.ownership.name}-os", order, tagged=False)
+    tags = seen(machines=[vm(order)]).machines[order.ownership.name].tags
+
+    assert seen(disks=[disk]).machines == {}
+    assert seen(disks=[disk], known={order.ownership.name: tags}).machines[order.ownership.name].stays
+
+
+def test_tags_that_are_not_whole_are_nobodys(order):
+    broken = vm(order)
+    del broken["tags"]["cb-mac"]
+
+    assert seen(machines=[broken]).machines == {}
+
+
+@pytest.mark.parametrize("name", ["cb-1", "web-server", "cb-0123456789abcdef01234567x", "xcb-0123456789abcdef01234567"])
+def test_a_name_of_others_names_no_machine(name):
+    assert machine_name(name) == ""
+
+
+@pytest.mark.parametrize("told", [None, "", "yesterday", "2020-01-01T00:00:00"])
+def test_no_time_is_zero(told):
+    assert read_time(told) == 0
