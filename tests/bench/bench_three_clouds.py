@@ -26,6 +26,7 @@ from compute_bridge.model.resources import Posture, Requirements, Resources
 from compute_bridge.model.units import HOUR_MS, BasisPoints, MicrosPerHour, Milliseconds, Tick, UtcMs
 from compute_bridge.ports.backend import ExitCause
 from compute_bridge.ports.catalog import SupportsCatalog
+from compute_bridge.ports.errors import NotYetTerminatedError
 from compute_bridge.ports.strategy import Preference, RoutingPolicy
 from compute_bridge.testing.orders import make_order
 from compute_bridge.wire.tokens import order_token
@@ -114,6 +115,7 @@ class Leases:
     fleet: Fleet
     router: Router
     exits: Counter[ExitCause] = field(factory=Counter)
+    again: int = 0
 
     async def place(self, number):
         grant = evolve(GRANT, id=GrantId(digest("bench", number.to_bytes(8, "big"))))
@@ -133,7 +135,11 @@ class Leases:
     async def end(self, placed):
         backend = self.fleet.backend(placed.order.offer.backend)
         await backend.usage(placed.instance.id)
-        await backend.terminate(placed.instance.id)
+        while True:
+            try:
+                return await backend.terminate(placed.instance.id)
+            except NotYetTerminatedError:
+                self.again += 1
 
     async def run(self, numbers):
         """Make, watch for three ticks and end as many at once; return the count and seconds of each part."""
@@ -150,6 +156,9 @@ class Leases:
                     tasks.start_soon(make, number)
             made = time.perf_counter()
             up, shares = self.calls(), Counter(one.order.offer.backend for one in placed)
+            tell(f"{len(placed)} leases: {dict(sorted(shares.items()))}")
+            tell(f"  made in {made - began:.1f} s, {len(placed) / (made - began):.1f} a second")
+            tell(f"  the event loop woke late by milliseconds: {lag.told()}")
             async with anyio.create_task_group() as tasks:
                 for one in placed:
                     tasks.start_soon(self.watch, one)
@@ -159,11 +168,9 @@ class Leases:
                     tasks.start_soon(self.end, one)
             ended = time.perf_counter()
             measuring.cancel_scope.cancel()
-        tell(f"{len(placed)} leases: {dict(sorted(shares.items()))}")
-        tell(f"  made in {made - began:.1f} s, {len(placed) / (made - began):.1f} a second")
         tell(f"  ended in {ended - ending:.1f} s, {len(placed) / (ended - ending):.1f} a second")
         tell(f"  resident {rss:.0f} MiB before, {peak:.0f} with all of them, {(peak - rss) / len(placed):.2f} each")
-        tell(f"  the event loop woke late by milliseconds: {lag.told()}")
+        tell(f"  with watching and ending it woke late by: {lag.told()}; asked to end again: {self.again}")
         for name in THREE:
             changes, reads = up[name][0] - before[name][0], up[name][1] - before[name][1]
             gone = self.calls()[name][0] - watched[name][0]
