@@ -10,7 +10,13 @@ COMMANDS: Final = "compute_bridge.commands"
 HELP_LINES: Final = "compute_bridge.command_help"
 
 #: Commands of our own distributions, so that an error can say what to install.
-ELSEWHERE: Final = {"demo": "compute-bridge-demo", "market": "compute-bridge-market"}
+ELSEWHERE: Final = {
+    "aws": "compute-bridge-aws",
+    "azure": "compute-bridge-azure",
+    "demo": "compute-bridge-demo",
+    "gcp": "compute-bridge-gcp",
+    "market": "compute-bridge-market",
+}
 
 HEAD: Final = """\
 Usage: compute-bridge COMMAND [ARGUMENTS]

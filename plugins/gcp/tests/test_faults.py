@@ -245,12 +245,12 @@ async def test_a_host_that_breaks_has_lost_the_machine(world, backend, order):
     await end(world, backend, instance.id)
 
 
-async def test_a_confidential_machine_where_the_vendor_makes_none_benches_the_zone(world, backend):
+async def test_a_confidential_machine_where_the_vendor_makes_none_benches_that_shape_alone(world, backend):
     world.configure(tdx_zones=(*TDX_ZONES, "europe-west4-b"))
     async with world.open() as hopeful:
         offer = await offered(hopeful, shape="c3-standard-4", zone="europe-west4-b")
         assert Posture.TDX is offer.posture
-        async with refused(NoCapacityError, Scope.ZONE):
+        async with refused(NoCapacityError, Scope.OFFER):
             await hopeful.provision(world.order(offer))
 
 

@@ -103,7 +103,7 @@ class GcpCloud(Cloud):
     def _or_not_here(order: Order, error: BackendError, code: str) -> BackendError:
         if order.offer.posture is not Posture.NONE and code in INVALID:
             # No API tells where confidential machines are made; a bad request is how one hears of it.
-            return NoCapacityError(f"{error}; {order.offer.posture} seems not to be made here", scope=Scope.ZONE)
+            return NoCapacityError(f"{error}; {order.offer.posture} seems not to be made here", scope=Scope.OFFER)
         return error
 
     # --- making ---------------------------------------------------------------------------------
