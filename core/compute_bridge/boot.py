@@ -273,6 +273,7 @@ class Opening:
             costs = CostBook(self.clock, CostLimits.of(self.loaded.boot.rate), Ledger())
             await costs.restore(journal)
             fleet = Fleet(await self._backends(), self.clock, currency=market.config.currency, costs=costs)
+            await fleet.benches.restore(journal, [backend.name for backend in fleet.backends])
             settlement = await self._settlement(market, current)
         return BridgeParts(
             boot=self.loaded.boot,

@@ -14,6 +14,7 @@ OURS = {
     "sqlite": "compute-bridge",
     "direct": "compute-bridge",
     "software": "compute-bridge",
+    "availability-first": "compute-bridge-routing",
     "baremetal": "compute-bridge-baremetal",
     "cheapest": "compute-bridge-routing",
     "cost-plus": "compute-bridge-rates",

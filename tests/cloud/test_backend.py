@@ -184,3 +184,20 @@ async def test_a_spot_row_makes_a_spot_machine(world):
         await backend.provision(world.order(offer))
 
     assert [machine.spot for machine in world.physics.existing()] == [True]
+
+
+async def test_a_region_is_sold_under_the_markets_word_and_made_under_the_clouds(world):
+    async with opened(world, sold_as={"toy-north": "eu"}) as backend:
+        offer = next(one for one in await backend.offers() if one.region == "eu")
+        reached = backend.reaches(offer)
+        instance = await backend.provision(world.order(offer))
+        (machine,) = world.physics.existing()
+        await backend.terminate(instance.id)
+
+    assert ("toy-north", True) == (machine.region, reached)
+    assert {"eu", "toy-south"} == {capability.region for capability in backend.capabilities()}
+
+
+async def test_two_regions_of_one_backend_are_not_sold_under_one_word(world):
+    with pytest.raises(ValueError, match="two regions are sold as eu"):
+        evolve(world.settings(), sold_as={"toy-north": "eu", "toy-south": "eu"})

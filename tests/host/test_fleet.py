@@ -422,6 +422,17 @@ async def test_what_the_operator_must_mend_is_benched_longer_than_what_passes(cl
     assert quota.until_ms > bench(book).until_ms
 
 
+@pytest.mark.anyio
+async def test_a_candidate_tells_how_often_in_a_row_it_was_benched_lately(clock):
+    fleet = fleet_of(clock, Teller(answer=(offer(), offer("large", zone=Zone("b")))))
+    await fleet.refresh()
+    fleet.bench(offer(), Scope.ZONE, reason=Reason.NO_CAPACITY, detail="full")
+    await clock.advance(15_000)
+    told = {one.offer.id: one.benched for one in fleet.candidates(QUESTION, Preference.CHEAPEST)}
+
+    assert {"small": 1, "large": 0} == told
+
+
 # --- costs that cannot be sold on -----------------------------------------------------------------
 
 

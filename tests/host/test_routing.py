@@ -859,3 +859,15 @@ def test_a_step_of_any_words_fits_in_the_journal():
     step = RouteStep(BackendName("rack"), "\N{FULL BLOCK}" * 128, Reason.BACKEND_FAULT, "\N{FULL BLOCK}" * 9000)
 
     assert len(codec.encode(routed((step.line,) * 96))) < MAX_BODY
+
+
+async def test_what_is_benched_is_named_though_another_offer_took_it():
+    full = NoCapacityError("full", scope=Scope.ZONE)
+    cloud = Scripted("cloud", (offer("c-1", "cloud"), offer("c-2", "cloud", micros=200)), provision=[full])
+    rig = Rig(cloud, Scripted("rack"))
+    await rig.place()
+    placement = await rig.place()
+
+    assert [("rack-1", Reason.ROUTED)] == reasons(placement.steps)
+    assert [("c-1", Reason.BENCHED), ("c-2", Reason.BENCHED)] == reasons(placement.passed_over)
+    assert "benched cloud/c-2: zone: full" in placement.lines

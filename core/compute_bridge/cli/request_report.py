@@ -8,6 +8,7 @@ from compute_bridge.host.requester_state import Access
 from compute_bridge.host.requester_status import RequestStatus
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import short
+from compute_bridge.model.notice import InterruptionNotice
 from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.usage import ComputeLog
 
@@ -25,6 +26,7 @@ def told_status(status: RequestStatus) -> dict[str, Any]:
             for bid in status.bids
         ],
         "grant": _told_grant(status.grant) if status.grant else None,
+        "interruption": _told_notice(status.notice) if status.notice else None,
         "log": _told_log(status.log) if status.log else None,
         "settlement": _told_statement(status.statement) if status.statement else None,
     }
@@ -63,6 +65,8 @@ def status_lines(status: RequestStatus) -> Iterator[str]:
         yield f"  provider {short(bid.provider_id)}: {bid.reason}{rate}"
     if status.grant:
         yield f"  grant {status.grant.id.hex()}, {status.grant.rate} micros/h {status.grant.currency}"
+    if status.notice:
+        yield f"  interruption: the provider says that its backend will take the machine away {_when(status.notice)}"
     if status.log:
         yield f"  log: {status.log.outcome} ({status.log.reason}), {status.log.billable_ms} ms billable"
     if status.statement:
@@ -73,7 +77,7 @@ def status_lines(status: RequestStatus) -> Iterator[str]:
 def access_lines(access: Access) -> Iterator[str]:
     """Yield an accepted receipt line by line."""
     receipt, winner = access.receipt.value, access.winner
-    ends_at = datetime.fromtimestamp(receipt.ends_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    ends_at = _utc(receipt.ends_at)
     yield f"request {access.request.id.hex()}: a machine, until {ends_at}"
     yield f"  grant {access.grant.value.id.hex()}, {access.grant.value.rate} micros/h {access.grant.value.currency}"
     yield f"  {receipt.user}@{receipt.host} port {receipt.port}; {receipt.credential}"
@@ -97,6 +101,18 @@ def _told_grant(grant: ComputeGrant) -> dict[str, Any]:
         "band": grant.band,
         "duration_ms": grant.duration_ms,
     }
+
+
+def _told_notice(notice: InterruptionNotice) -> dict[str, Any]:
+    return {"interrupted_at_ms": notice.interrupted_at or None, "tick": notice.tick}
+
+
+def _when(notice: InterruptionNotice) -> str:
+    return f"at {_utc(notice.interrupted_at)}" if notice.interrupted_at else "soon"
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _told_log(log: ComputeLog) -> dict[str, Any]:

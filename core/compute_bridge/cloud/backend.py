@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import anyio
+from attrs import evolve
 
 from compute_bridge.cloud.catalog_offers import CatalogOffers
 from compute_bridge.cloud.listing import Listing
@@ -95,7 +96,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     def reaches(self, offer: Offer) -> bool:
         """Return whether the table still names the place of ``offer``."""
-        return self._cloud.reaches(offer)
+        return self._cloud.reaches(self._offers.there(offer))
 
     async def offers(self) -> tuple[Offer, ...]:
         """Return the rows of the catalog that the account's quotas have room for."""
@@ -115,6 +116,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
     async def provision(self, order: Order) -> Instance:
         """Make the machine of ``order`` and return when it shows the order's host key."""
         self._refuse_unservable(order)
+        order = self._there(order)
         is_refused = False
         try:
             try:
@@ -142,7 +144,10 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             )
         if not order.offer.runs(order.image):
             raise UnservableError(f"backend {self.name}: no image {order.image.name}; map it in the backend's images")
-        self._cloud.refuse(order)
+        self._cloud.refuse(self._there(order))
+
+    def _there(self, order: Order) -> Order:
+        return evolve(order, offer=self._offers.there(order.offer))
 
     def _never_up(self, order: Order) -> UnservableError:
         return UnservableError(

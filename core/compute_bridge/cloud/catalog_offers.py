@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import BackendName, OfferId
-from compute_bridge.model.resources import Capability
+from compute_bridge.model.resources import Capability, Region
 from compute_bridge.ports.backend import Offer
 
 
@@ -30,7 +30,7 @@ class CatalogOffers:
         """Each row on sale and its offer."""
         rows = self.catalog.rows if self.catalog is not None else ()
         sold = ((row, self._offer(row)) for row in rows if self._is_sold(row))
-        return tuple((row, offer) for row, offer in sold if self.reaches(offer))
+        return tuple((row, self._here(offer)) for row, offer in sold if self.reaches(offer))
 
     @cached_property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -45,6 +45,15 @@ class CatalogOffers:
         """Return whether ``offer`` is on sale still: the same machine in the same place, whatever it costs by now."""
         ours = self._by_id.get(offer.id)
         return ours is not None and evolve(ours, cost=offer.cost) == offer
+
+    def there(self, offer: Offer) -> Offer:
+        """Return ``offer`` with the region as the cloud calls it."""
+        own = {word: region for region, word in self.settings.sold_as.items()}
+        return evolve(offer, region=Region(own.get(offer.region, offer.region)))
+
+    def _here(self, offer: Offer) -> Offer:
+        word = self.settings.sold_as.get(offer.region)
+        return offer if word is None else evolve(offer, region=Region(word))
 
     def _is_sold(self, row: CatalogRow) -> bool:
         kind = self.settings.spot if row.spot else self.settings.on_demand

@@ -1,6 +1,7 @@
 """What every cloud's table of the boot file has."""
 
 from fnmatch import fnmatchcase
+from typing import Any
 
 from attrs import field, frozen
 
@@ -8,6 +9,15 @@ from compute_bridge.model.boot import about
 from compute_bridge.model.checks import each, few, label, text, whole
 from compute_bridge.model.resources import MAX_DURATION_MS, NetworkPolicy
 from compute_bridge.model.units import HOUR_MS, Milliseconds
+
+
+def _words(owner: object, attribute: Any, value: dict[str, str]) -> None:
+    for region, word in value.items():
+        text(1, 64)(owner, attribute, region)
+        label(owner, attribute, word)
+    words = [*value.values()]
+    if twice := sorted({word for word in words if words.count(word) > 1}):
+        raise ValueError(f"sold_as: two regions are sold as {twice[0]}; write another backend for one of them")
 
 
 @frozen(kw_only=True)
@@ -35,6 +45,12 @@ class CloudSettings:
         default=Milliseconds(7 * 24 * HOUR_MS),
         validator=whole(1, MAX_DURATION_MS),
         metadata=about("the longest lease sold"),
+    )
+    sold_as: dict[str, str] = field(
+        factory=dict,
+        validator=_words,
+        hash=False,
+        metadata=about("the market's word for a region, where it is not the cloud's own: region = word"),
     )
     ssh_port: int = field(default=22, validator=whole(1, 65535), metadata=about("the port of the guests' SSH servers"))
     ready_s: int = field(

@@ -160,6 +160,7 @@ class Bridge:
         finally:
             for ledger in (parts.fleet.costs.ledger, parts.rates.ledger):
                 await ledger.write(parts.journal, now_ms=parts.clock.monotonic_ms())
+            await parts.fleet.benches.write(parts.journal)
 
     async def reconcile(self) -> Findings:
         """Compare the journal with the backends, both ways, and touch nothing: another epoch may still be ours."""
@@ -207,6 +208,7 @@ class Bridge:
         publisher, provider = _given(self.publisher), _given(self.provider)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_looking)
+            tasks.start_soon(self._keep_benches)
             tasks.start_soon(self.parts.catalogs.run, self._looks.nudge)
             tasks.start_soon(self.reconciler.run)
             tasks.start_soon(partial(publisher.run, every_ms=1000 * self.parts.boot.bridge.refresh_s))
@@ -251,6 +253,15 @@ class Bridge:
             except (PluginResultError, NetworkError, JournalError) as error:
                 logger.error("the last offers and rates stand: %s", error)  # noqa: TRY400 - the message says it all
             _given(self.publisher).changed()
+
+    async def _keep_benches(self) -> None:
+        benches = self.parts.fleet.benches
+        while True:
+            await benches.changed()
+            try:
+                await benches.write(self.parts.journal)
+            except JournalError as error:
+                logger.warning("a restart may forget what is benched now: %s", error)
 
     def _machine_is_gone(self, grant: GrantId) -> None:
         lease = self.provider.leases.get(grant) if self.provider else None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import anyio
 import anyio.to_thread
-from attrs import frozen
+from attrs import evolve, frozen
 
 from compute_bridge.host.bench import Bench, BenchBook, place_of
 from compute_bridge.host.costs import CostBook, CostLimits, Quarantined
@@ -97,6 +97,11 @@ class Fleet:
         return self._index
 
     @property
+    def benches(self) -> BenchBook:
+        """The benches, for who keeps them across a restart."""
+        return self._benches
+
+    @property
     def costs(self) -> CostBook:
         """The costs that offers are sold on, and the quarantine."""
         return self._costs
@@ -140,7 +145,8 @@ class Fleet:
         out = {name for name in self._backends if self._benches.of_region(name, question.region)}
         for candidate in self._index.candidates(question, preference, without=out):
             if self._benches.of(candidate.offer) is None and self._costs.stale(candidate.offer) is None:
-                yield candidate
+                lately = self._benches.lately(candidate.offer)
+                yield evolve(candidate, benched=lately) if lately else candidate
 
     def quarantined(self, question: RouteQuestion) -> tuple[Quarantined, ...]:
         """Return the offers that could serve were it not for their costs."""

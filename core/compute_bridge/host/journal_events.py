@@ -1,4 +1,4 @@
-"""What the bridge journals of itself, beside its leases: boots, costs and rates; and how any event is read."""
+"""What the bridge journals of itself, beside its leases: boots, costs, rates, benches; and how any event is read."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import BackendName, Fingerprint, GrantId, OfferId, ProviderId, PublicKey
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.reason import Reason
-from compute_bridge.model.units import UtcMs
-from compute_bridge.ports.errors import JournalError
+from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.ports.errors import JournalError, Scope
 from compute_bridge.ports.journal import WRITABLE, EventDraft, JournalEvent, Outage
 from compute_bridge.wire import codec
 
@@ -123,6 +123,39 @@ class RateStands:
 
 
 @frozen
+class Benched:
+    """A scope of a backend that gets no orders for ``left_ms`` from ``at`` on, the ``times``-th time in a row."""
+
+    backend: BackendName
+    scope: Scope
+    place: str
+    reason: Reason
+    detail: str
+    at: UtcMs
+    left_ms: Milliseconds
+    times: int = 1
+
+    @property
+    def where(self) -> tuple[BackendName, Scope, str]:
+        """What is benched."""
+        return self.backend, self.scope, self.place
+
+
+@frozen
+class BenchLifted:
+    """A scope that gets orders again before its bench was over: it has served, or its backend is mended."""
+
+    backend: BackendName
+    scope: Scope
+    place: str
+
+    @property
+    def where(self) -> tuple[BackendName, Scope, str]:
+        """What is benched no more."""
+        return self.backend, self.scope, self.place
+
+
+@frozen
 class LossAccepted:
     """What the market held of us and the journal lacked, as the operator accepted it by hand.
 
@@ -140,6 +173,8 @@ BRIDGE_BODIES: dict[str, type[Any]] = {
     "cost-released": CostsReleased,
     "rate-refused": RateRefused,
     "rate-stands": RateStands,
+    "benched": Benched,
+    "bench-lifted": BenchLifted,
     "loss-accepted": LossAccepted,
     WRITABLE: Outage,
 }

@@ -10,6 +10,7 @@ from compute_bridge.host.identity import BootSecrets
 from compute_bridge.host.lease_book import LeaseBook
 from compute_bridge.host.lease_close import Closing
 from compute_bridge.host.lease_delivery import Delivery
+from compute_bridge.host.lease_notice import LeaseNotice
 from compute_bridge.host.lease_run import RunningLease
 from compute_bridge.host.lease_state import (
     AttemptFailed,
@@ -77,11 +78,13 @@ class Lease:
     is_resumed: bool = False
     book: LeaseBook = field(init=False)
     running: RunningLease | None = field(default=None, init=False)
+    notice: LeaseNotice = field(init=False)
     _is_new: bool = field(default=False, init=False)
     _concluded: Reason | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.book = LeaseBook(self.tools.journal, self.facts)
+        self.notice = LeaseNotice(self.tools, self.grant, self.book)
 
     @property
     def id(self) -> GrantId:
@@ -240,6 +243,7 @@ class Lease:
         async with anyio.create_task_group() as tasks:
             # Beside it, not before: a receipt that cannot be replied keeps no lease from its end.
             tasks.start_soon(delivery.deliver, body, running)
+            tasks.start_soon(self.notice.publish)
             if self.is_resumed:
                 tasks.start_soon(self._heed_settlement, going)
             reason = await going.until_end()

@@ -54,7 +54,7 @@ LIFE: dict[LeaseState, Step] = {
         before="`delivered`, with the sealed bytes",
         effect="replies the receipt, watches and meters the machine",
         once_by="the receipt's bytes",
-        after="`metered` now and then, `extended`, `released`; `ending` at last",
+        after="`metered` now and then, `extended`, `released`, `noticed`; `ending` at last",
         at_start="replies the same bytes, counts on from what the backend has counted, and watches",
     ),
     LeaseState.ENDING: Step(

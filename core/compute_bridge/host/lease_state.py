@@ -146,6 +146,16 @@ class Resumed:
 
 
 @frozen
+class Noticed:
+    """The backend's word that it will take the machine away, 0 where it does not say when; the signed notice."""
+
+    at: UtcMs
+    detail: str
+    notice: bytes
+    hash: Fingerprint
+
+
+@frozen
 class Ending:
     """Why the machine is being ended."""
 
@@ -220,6 +230,7 @@ BODIES: dict[str, type[Any]] = {
     "released": Released,
     "metered": Metered,
     "resumed": Resumed,
+    "noticed": Noticed,
     "ending": Ending,
     "ended": Ended,
     "logged": Logged,

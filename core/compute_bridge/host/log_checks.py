@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TypeVar
 
 import anyio
 
@@ -25,6 +26,8 @@ from compute_bridge.model.usage import ComputeLog, Outcome
 from compute_bridge.ports.errors import MarketError, RecordError, SignatureError
 from compute_bridge.ports.network import Entry
 from compute_bridge.wire.signing import Signed, open_signed
+
+T = TypeVar("T")
 
 NO_LOG = Fingerprint(bytes(32))
 """What stands for the log in the statement of a grant that the module has given up: none ever came."""
@@ -65,20 +68,30 @@ async def await_abandoned(market: Market, grant: ComputeGrant) -> None:
 
 async def open_log(market: Market, grant: ComputeGrant, raw: bytes) -> Signed[ComputeLog]:
     """Return the usage log in ``raw``: signed by a boot key of the provider, and of the epoch of that key."""
+    log, epoch = await open_by_boot(market, grant, raw, ComputeLog, what="usage log")
+    _check_names(log.value, grant, epoch)
+    return log
+
+
+async def open_by_boot(
+    market: Market, grant: ComputeGrant, raw: bytes, cls: type[T], *, what: str
+) -> tuple[Signed[T], int]:
+    """Return a record that a boot of the awarded provider has signed, and the epoch of that boot.
+
+    :raises UntrustedError: if none has, or if it is no such record.
+    """
     async with aclosing(_boot_keys(market, grant)) as keys:
         async for key, epoch in keys:
             try:
-                log = open_signed(raw, ComputeLog, market.domain, by=key)
+                return open_signed(raw, cls, market.domain, by=key), epoch
             except SignatureError:
                 continue  # another boot's, or nobody's
             except RecordError as error:
                 raise UntrustedError(
-                    f"usage log of grant {short(grant.id)}: {error}", reason=Reason.LOG_DISPUTED
+                    f"{what} of grant {short(grant.id)}: {error}", reason=Reason.LOG_DISPUTED
                 ) from error
-            _check_names(log.value, grant, epoch)
-            return log
     raise UntrustedError(
-        f"usage log of grant {short(grant.id)} is signed by no boot of provider {short(grant.provider_id)}",
+        f"{what} of grant {short(grant.id)} is signed by no boot of provider {short(grant.provider_id)}",
         reason=Reason.LOG_DISPUTED,
     )
 

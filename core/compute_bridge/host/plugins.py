@@ -13,6 +13,7 @@ from compute_bridge.ports.errors import PluginError
 
 #: Kinds of our own distributions, so that an error can say what to install.
 OURS: Final = {
+    "availability-first": "compute-bridge-routing",
     "baremetal": "compute-bridge-baremetal",
     "cheapest": "compute-bridge-routing",
     "cost-plus": "compute-bridge-rates",

@@ -26,14 +26,16 @@ from compute_bridge.host.lease_state import (
     LeaseState,
     Logged,
     Resumed,
+    Running,
     draft,
     read_facts,
 )
 from compute_bridge.host.lease_tools import LeaseTools
+from compute_bridge.host.notices import NoticeReader
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlVerdict
 from compute_bridge.model.grant import ComputeGrant
-from compute_bridge.model.ids import GrantId, PublicKey, short
+from compute_bridge.model.ids import BackendName, GrantId, PublicKey, short
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.usage import Outcome
@@ -46,6 +48,7 @@ from compute_bridge.ports.errors import (
     SettlementError,
 )
 from compute_bridge.ports.journal import JournalUnwritableError
+from compute_bridge.ports.notices import Interruption, SupportsNotices
 from compute_bridge.wire.signing import Signed, open_signed
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,10 @@ class Provider:
             tasks.start_soon(self.tools.outbox.run)
             tasks.start_soon(self._follow_controls)
             tasks.start_soon(self._follow_statements)
+            for backend in self.tools.fleet.backends:
+                if isinstance(backend, SupportsNotices):
+                    reader = NoticeReader(backend.name, backend, self.tools.clock, self._notice)
+                    tasks.start_soon(reader.run)
             await self._follow_grants(tasks)
 
     @property
@@ -267,6 +274,13 @@ class Provider:
             except SettlementError as error:
                 return logger.error("settlement: %s", error)  # noqa: TRY400 - the message says it all
             await self.tools.clock.sleep_ms(RETRY_MS)
+
+    async def _notice(self, backend: BackendName, interruption: Interruption) -> None:
+        for lease in list(self.leases.values()):
+            running = lease.facts.get(Running)
+            # Of what no lease has on this backend, another bridge on the same account may know more.
+            if running and (running.backend, running.instance.id) == (backend, interruption.instance):
+                await lease.notice.take(interruption)
 
     async def _done(self, stream: str, sequence: int) -> None:
         try:

@@ -6,11 +6,13 @@ from attrs import frozen
 
 from compute_bridge.host.log_checks import find_log, whole_stream
 from compute_bridge.host.market import Market
+from compute_bridge.host.notice_checks import find_notice
 from compute_bridge.host.requester_state import KeptRequest
 from compute_bridge.model import channels
 from compute_bridge.model.clearing import Verdict, VerdictChunk
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import ProviderId, RequestId
+from compute_bridge.model.notice import InterruptionNotice
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.settlement import SettlementStatement
 from compute_bridge.model.units import Tick
@@ -37,7 +39,10 @@ class RequestState(StrEnum):
 
 @frozen
 class RequestStatus:
-    """A request as the market and its owner see it now. ``bids`` are those of the last round that saw it."""
+    """A request as the market and its owner see it now. ``bids`` are those of the last round that saw it.
+
+    ``notice`` is the provider's word that the machine will be taken away before the lease is over.
+    """
 
     request_id: RequestId
     state: RequestState
@@ -46,6 +51,7 @@ class RequestStatus:
     bids: tuple[Verdict, ...]
     log: ComputeLog | None
     statement: SettlementStatement | None
+    notice: InterruptionNotice | None = None
 
 
 async def look_up(market: Market, kept: KeptRequest) -> RequestStatus:
@@ -54,13 +60,14 @@ async def look_up(market: Market, kept: KeptRequest) -> RequestStatus:
     grant = signed.value if signed else None
     log = await _log(market, grant) if grant else None
     statement = await _statement(market, grant) if grant else None
+    notice = await find_notice(market, grant) if grant else None
     state = _state(kept, grant, log, statement)
     if state is RequestState.ADMITTED and await _is_over(market, kept):
         state = RequestState.EXPIRED
     reason = log.reason.value if log else kept.progress.verdict
     reason = Reason.REQUEST_EXPIRED.value if state is RequestState.EXPIRED else reason
     bids = await bids_of(market, kept.id, after=kept.secrets.clearing_verdicts_after)
-    return RequestStatus(kept.id, state, reason, grant, bids, log, statement)
+    return RequestStatus(kept.id, state, reason, grant, bids, log, statement, notice)
 
 
 async def latest_grant(market: Market, request: RequestId) -> Signed[ComputeGrant] | None:

@@ -14,6 +14,7 @@ from compute_bridge.host.lease_state import (
     Granted,
     Logged,
     Metered,
+    Noticed,
     Opened,
     ProvisionIntended,
     Reaped,
@@ -140,6 +141,11 @@ def _tell_end(grant: ComputeGrant | None, body: object) -> Told:
             return [("control-applied", "the requester released it")]
         case Metered(usage=usage):
             return [("", f"usage so far: {usage.core_ms.value} core-ms ({usage.core_ms.source})")]
+        case Noticed(at=at, detail=detail):
+            when = f"at {at_utc(at)}" if at else "soon"
+            return [
+                (Reason.INTERRUPTION_NOTICED.value, f"its backend will take the machine away {when} {detail}".strip())
+            ]
         case Ending(reason=reason):
             return [(reason.value, "the machine is being ended")]
         case Ended():

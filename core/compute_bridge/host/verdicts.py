@@ -1,6 +1,7 @@
 """Why the offers that a route did not try lost: the next in line by name, those in quarantine, the others counted."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from itertools import islice
 
 from compute_bridge.host.fleet import Fleet
@@ -14,8 +15,9 @@ from compute_bridge.ports.strategy import Preference
 MOST = 8
 """How many offers are named of each sort; a catalogue has thousands that say nothing new."""
 _DRAWN = 64
+_LOOKED_AT = 1000
 
-_Offers = Collection[tuple[BackendName, OfferId]]
+_Offers = AbstractSet[tuple[BackendName, OfferId]]
 
 
 def passed_over(
@@ -29,6 +31,7 @@ def passed_over(
     """Return the verdicts on every offer but those that the route has ``told`` of."""
     return (
         *islice(_outbid(fleet, question, preference, told, is_affordable), MOST),
+        *islice(_benched(fleet, question, told), MOST),
         *islice(quarantined(fleet, question), MOST),
         *_unable(fleet, question),
     )
@@ -52,6 +55,14 @@ def _outbid(
         if (offer.backend, offer.id) not in told and is_affordable(offer):
             detail = f"costs {candidate.hourly_cost} micros/h; others came first"
             yield RouteStep(offer.backend, offer.id, Reason.OUTBID, detail)
+
+
+def _benched(fleet: Fleet, question: RouteQuestion, told: _Offers) -> Iterator[RouteStep]:
+    for candidate in islice(fleet.index.candidates(question, Preference.BOOT_ORDER), _LOOKED_AT):
+        offer, bench = candidate.offer, fleet.bench_of(candidate.offer)
+        if bench is None or {(offer.backend, offer.id), (bench.backend, OfferId(bench.place))} & told:
+            continue
+        yield RouteStep(offer.backend, offer.id, Reason.BENCHED, f"{bench.scope}: {bench.detail}")
 
 
 def _unable(fleet: Fleet, question: RouteQuestion) -> Iterator[RouteStep]:

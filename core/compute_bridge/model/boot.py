@@ -187,7 +187,7 @@ class RateSettings:
 class RoutingSettings:
     """``[routing]``: where to place a grant."""
 
-    policy: str = field(validator=label, metadata=about("first-fit, cheapest, or another plugin's"))
+    policy: str = field(validator=label, metadata=about("first-fit, cheapest, availability-first, or another plugin's"))
     settings: dict[str, Any] = field(factory=dict, repr=False, metadata=_rest())
 
 

@@ -38,6 +38,8 @@ CLAIMS = "claims"
 """Stream of signed claims; record id: the grant id and the sequence, 8 bytes."""
 SETTLEMENTS = "settlements"
 """Stream of signed settlement statements; record id: the grant id and the sequence, 8 bytes."""
+NOTICES = "notices"
+"""Stream of signed interruption notices; record id: the grant id."""
 RETIREMENTS = "retirements"
 """Stream of signed retirement markers; record id: the marker's hash."""
 

@@ -88,6 +88,7 @@ class Reason(StrEnum):
     PREEMPTED = "preempted"
     LOST = "lost"
     OPERATOR_STOP = "operator-stop"
+    INTERRUPTION_NOTICED = "interruption-noticed"
     # how well the end of a machine is known
     END_RECORDED = "end-recorded"
     END_COUNTED = "end-counted"

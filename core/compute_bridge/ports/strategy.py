@@ -75,12 +75,14 @@ class RatePolicyKind:
 class Candidate:
     """An offer that can serve the grant, with what it would cost an hour, rounded up.
 
-    ``order`` is the backend's place in the boot file, from 0.
+    ``order`` is the backend's place in the boot file, from 0. ``benched`` counts how often in a row the offer, its
+    zone, its region or its account was benched lately: 0 for one that nothing was said against.
     """
 
     offer: Offer
     hourly_cost: MicrosPerHour
     order: int = field(validator=whole())
+    benched: int = field(default=0, validator=whole())
 
 
 class Preference(StrEnum):

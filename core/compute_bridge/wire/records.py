@@ -25,6 +25,7 @@ from compute_bridge.model.control import ControlVerdict, LeaseControl
 from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.heartbeat import Heartbeat
 from compute_bridge.model.manifest import ComputeManifest
+from compute_bridge.model.notice import InterruptionNotice
 from compute_bridge.model.rates import RateTable
 from compute_bridge.model.receipt import SshAccessReceipt
 from compute_bridge.model.reputation import Bond, Observation, ProviderReputationCard
@@ -83,6 +84,7 @@ RECORDS = (
     RecordKind("ssh-access-receipt", SshAccessReceipt, 1, 14 * KIB),
     RecordKind("lease-control", LeaseControl, 1, KIB),
     RecordKind("control-verdict", ControlVerdict, 1, KIB),
+    RecordKind("interruption-notice", InterruptionNotice, 1, KIB),
     RecordKind("compute-log", ComputeLog, 1, 4 * KIB),
     RecordKind("claim", Claim, 1, KIB),
     RecordKind("settlement-statement", SettlementStatement, 1, KIB),

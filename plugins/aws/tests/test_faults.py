@@ -253,18 +253,6 @@ async def test_a_machine_that_is_marked_is_told_by_its_spot_request(account: Aws
     assert f"eu-west-1/{marked['InstanceId']}" == instance.id
 
 
-async def test_a_machine_that_is_marked_is_told_once_in_the_log(account: AwsWorld, caplog: pytest.LogCaptureFixture):
-    account.use(evolve(account.config, spot=True))
-    async with account.open() as backend:
-        instance = await backend.provision(account.order(await offer_of(backend, spot=True)))
-        account.physics.preempt(account.machine_of(instance.id).id, notice_ms=3_600_000)
-        for _ in range(3):
-            await backend.list_owned()
-        await backend.terminate(instance.id)
-
-    assert caplog.text.count(f"{instance.id} is about to be preempted") == 1
-
-
 async def test_notices_that_are_not_told_hide_no_machine(account: AwsWorld):
     account.use(evolve(account.config, spot=True))
     async with account.open() as backend:

@@ -140,6 +140,10 @@ class Coalition:
         """Open what a bridge sells."""
         return [await stack.enter_async_context(self.cloud.open())]
 
+    def kind_of(self, backend: Backend) -> str:
+        """Return the kind that a boot file would name a backend by."""
+        return "memory"
+
     async def parts(
         self, stack: AsyncExitStack, name: str, *, margin_bps: int = 2000, seed: int = 1, **settings: Any
     ) -> BridgeParts:
@@ -161,13 +165,14 @@ class Coalition:
         current, boots = await boot_keys(journal, identity)
         backends = await self.open_backends(stack)
         fleet = Fleet(backends, clock, currency=market.config.currency)
+        await fleet.benches.restore(journal, [backend.name for backend in backends])
 
         async def publish(claim: Claim) -> None:
             await publish_claim(market, current, clock, claim)
 
         context = SettlementContext(folder, clock, publish, lambda _ref: b"")
         settlement = await stack.enter_async_context(open_ledger(context, LedgerConfig()))
-        boot = _boot_file(folder, name, [backend.name for backend in backends], settings)
+        boot = _boot_file(folder, name, {backend.name: self.kind_of(backend) for backend in backends}, settings)
         return BridgeParts(
             boot=boot,
             identity=identity,
@@ -187,7 +192,7 @@ class Coalition:
             ),
             rates=RateBook(
                 CostPlus(CostPlusConfig(margin_bps=BasisPoints(margin_bps))),
-                currency="EUR",
+                currency=market.config.currency,
                 provider_fee=market.config.provider_fee,
                 below_cost=boot.rate.below_cost,
             ),
@@ -232,6 +237,7 @@ async def found(
     cadence_ms: int = 2000,
     limits: market_config.LimitSettings | None = None,
     attester: Path | None = None,
+    currency: str = "EUR",
 ) -> C:
     """Return a new coalition, its market not running yet; an ``attester`` that is there is used again."""
     attester = attester or folder / "attester"
@@ -239,7 +245,7 @@ async def found(
     await source.quote(bytes(64))
     root = attester / f"{ROOT}.root.der"
     anchor = TrustAnchor(ROOT, root.read_bytes(), development=True)
-    file = _market_file(folder, root, cadence_ms, limits or market_config.LimitSettings())
+    file = _market_file(folder, root, cadence_ms, limits or market_config.LimitSettings(), currency)
     secrets = ModuleSecrets.from_seeds(b"\1" * 32, b"\2" * 32)
     module = make_module(file, secrets, LowestRate(), (anchor,))
     verifier = DcapQuoteVerifier()
@@ -248,7 +254,9 @@ async def found(
     return made(folder, attester, cloud, MemoryNetwork(), module, verifier, policy)
 
 
-def _boot_file(folder: Path, name: str, backends: list[BackendName], settings: dict[str, Any]) -> boot_model.BootFile:
+def _boot_file(
+    folder: Path, name: str, backends: dict[BackendName, str], settings: dict[str, Any]
+) -> boot_model.BootFile:
     return boot_model.BootFile(
         bridge=boot_model.BridgeSettings(
             name=name,
@@ -266,16 +274,16 @@ def _boot_file(folder: Path, name: str, backends: list[BackendName], settings: d
         settlement=boot_model.SettlementSettings(kind="ledger"),
         lease=boot_model.LeaseSettings(**settings),
         bands=(BAND,),
-        backends=tuple(boot_model.BackendSettings(name=backend, kind="memory") for backend in backends),
+        backends=tuple(boot_model.BackendSettings(name=name_, kind=kind) for name_, kind in backends.items()),
     )
 
 
 def _market_file(
-    folder: Path, anchor: Path, cadence_ms: int, limits: market_config.LimitSettings
+    folder: Path, anchor: Path, cadence_ms: int, limits: market_config.LimitSettings, currency: str
 ) -> market_config.MarketFile:
     return market_config.MarketFile(
         coalition=market_config.CoalitionSettings(
-            name="bridge-β", seed=bytes(32), handshake=boot_model.FilePath(str(folder / "handshake")), currency="EUR"
+            name="bridge-β", seed=bytes(32), handshake=boot_model.FilePath(str(folder / "handshake")), currency=currency
         ),
         keys=market_config.KeySettings(signing=boot_model.SecretRef("env:A"), sealing=boot_model.SecretRef("env:B")),
         network=market_config.NetworkSettings(kind="memory"),

@@ -57,6 +57,7 @@ from compute_bridge.model.ids import (
     provider_id,
 )
 from compute_bridge.model.manifest import ComputeManifest, ImageRef, SourceRef
+from compute_bridge.model.notice import InterruptionNotice
 from compute_bridge.model.quote import Evidence
 from compute_bridge.model.rates import RateRow, RateTable, UnitNanos
 from compute_bridge.model.reason import Reason
@@ -375,6 +376,7 @@ SAMPLES: dict[str, tuple[Any, Ed25519PrivateKey]] = {
         ControlVerdict(GRANT_ID, 1, ControlAction.EXTEND, Reason.CONTROL_APPLIED, Milliseconds(6_000_000), Tick(50)),
         MODULE,
     ),
+    "interruption-notice": (InterruptionNotice(GRANT_ID, PROVIDER, 7, UtcMs(1_790_000_220_000), Tick(47)), BOOT),
     "compute-log": (LOG, BOOT),
     "claim": (Claim(KEY, PROVIDER, fingerprint(LOG), RATE, BILLABLE, CHARGE, "EUR"), BOOT),
     "settlement-statement": (

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from compute_bridge.cloud.backend import CloudBackend
+from compute_bridge.cloud.notices import NoticedCloudBackend
 from compute_bridge.ports.backend import BackendContext
 from compute_bridge.ports.doctor import Finding, SupportsDoctor
 from compute_bridge_aws.account import Account
@@ -12,7 +12,7 @@ from compute_bridge_aws.config import AwsConfig
 from compute_bridge_aws.doctor import Doctor
 
 
-class AwsBackend(CloudBackend, SupportsDoctor):
+class AwsBackend(NoticedCloudBackend, SupportsDoctor):
     """One account at AWS."""
 
     def __init__(self, context: BackendContext, config: AwsConfig, account: Account) -> None:

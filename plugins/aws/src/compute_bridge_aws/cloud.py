@@ -1,19 +1,20 @@
 """EC2 behind the cloud port: what is asked of AWS to make, see and end a machine."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from compute_bridge.cloud.machine import Cloud, Machine, Machines
+from compute_bridge.cloud.machine import Machine, Machines
+from compute_bridge.cloud.notices import NoticedCloud
 from compute_bridge.cloud.tags import OWNER, token_word
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.resources import Posture
-from compute_bridge.model.units import Milliseconds
+from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import DeadMansSwitch, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, UnavailableError, UnservableError
+from compute_bridge.ports.notices import Interruption
 from compute_bridge_aws.account import Account, code_of
 from compute_bridge_aws.catalog import Shelf
 from compute_bridge_aws.config import AwsConfig, AwsRegion
@@ -22,11 +23,9 @@ from compute_bridge_aws.every import every
 from compute_bridge_aws.group import Groups
 from compute_bridge_aws.image import Images
 from compute_bridge_aws.launch import MAX_USER_DATA, launch_request, user_data
-from compute_bridge_aws.machine_of import exit_in, failure_in, machine_of, split
+from compute_bridge_aws.machine_of import exit_in, failure_in, join, machine_of, split
 from compute_bridge_aws.metrics import metered
 from compute_bridge_aws.quotas import Quotas
-
-logger = logging.getLogger(__name__)
 
 # EC2's listings are eventually consistent; a machine that was accepted may be missing for about a minute.
 _WINDOW_MS = Milliseconds(60_000)
@@ -34,11 +33,15 @@ _GROUP_AGAIN_MS = 2000
 _ENDED = ("shutting-down", "terminated", "stopping", "stopped")
 
 
+MARKED = "marked-for-termination"
+"""The status of a spot request whose machine will be taken away within two minutes."""
+
+
 def _named(name: str, *values: str) -> dict[str, Any]:
     return {"Name": name, "Values": list(values)}
 
 
-class AwsCloud(Cloud):
+class AwsCloud(NoticedCloud):
     """One account at AWS, in the regions of its table."""
 
     def __init__(self, account: Account) -> None:
@@ -49,7 +52,6 @@ class AwsCloud(Cloud):
         self._images = Images(account)
         self._quotas = Quotas(account)
         self._shelf = Shelf(account)
-        self._marked: set[str] = set()
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -173,26 +175,10 @@ class AwsCloud(Cloud):
         filters = [_named(f"tag:{OWNER}", self._config.owner)]
         answers = await self._account.read(f"list machines in {region}", partial(self._sdk.instances, region, filters))
         now = self._account.clock.utc_ms()
-        if self._config.spot:
-            await self._tell_marked(region)
         read = partial(
             machine_of, backend=self._account.name, region=region, public=self._config.public_address, now=now
         )
         return [machine for machine in map(read, answers) if machine is not None]
-
-    async def _tell_marked(self, region: str) -> None:
-        filters = [_named(f"tag:{OWNER}", self._config.owner), _named("status-code", "marked-for-termination")]
-        try:
-            found = await self._account.read(
-                f"look for interruptions in {region}", partial(self._sdk.spot_requests, region, filters)
-            )
-        except BackendError as error:
-            # A notice is a kindness; that it is not told must not hide the machines.
-            logger.debug("interruptions are not told: %s", error)
-            return
-        for id_ in sorted({str(one.get("InstanceId", "")) for one in found} - self._marked):
-            self._marked.add(id_)
-            logger.warning("%s/%s is about to be preempted: Amazon has marked it for termination", region, id_)
 
     async def exit_of(self, instance: InstanceId) -> InstanceExit | None:
         """Return what EC2 remembers of an end, for about an hour."""
@@ -204,6 +190,24 @@ class AwsCloud(Cloud):
             f"look for a machine in {region}", partial(self._sdk.instances, region, filters)
         )
         return exit_in(answers[0], now=self._account.clock.utc_ms()) if answers else None
+
+    async def interruptions(self) -> tuple[Interruption, ...]:
+        """Return the machines whose spot requests are marked for termination; EC2 does not say for when.
+
+        One call a region, and none at all where no spot capacity is sold.
+        """
+        regions = self._config.regions if self._config.spot else ()
+        found = await every({region.name: partial(self._marked, region.name) for region in regions})
+        return tuple(notice for notices in found.values() for notice in notices)
+
+    async def _marked(self, region: str) -> list[Interruption]:
+        filters = [_named("status-code", MARKED), _named(f"tag:{OWNER}", self._config.owner)]
+        requests = await self._account.read(
+            f"list spot requests in {region}", partial(self._sdk.spot_requests, region, filters)
+        )
+        return [
+            Interruption(join(region, one["InstanceId"]), UtcMs(0), MARKED) for one in requests if "InstanceId" in one
+        ]
 
     async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
         """Return ``allocated`` with CloudWatch's figures, where the table wants them."""

@@ -1,1 +1,1 @@
-"""Routing policies: first fit in the order of the boot file, and the cheapest offer."""
+"""Routing policies: first fit in the order of the boot file, the cheapest offer, and availability first."""

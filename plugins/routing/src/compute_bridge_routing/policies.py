@@ -1,4 +1,4 @@
-"""Where to place a grant: the first backend that fits, or the cheapest offer of all."""
+"""Where to place a grant: the first backend that fits, the cheapest offer of all, or the one likeliest to be there."""
 
 from collections.abc import Sequence
 
@@ -15,6 +15,11 @@ class FirstFitConfig:
 @frozen(kw_only=True)
 class CheapestConfig:
     """``[routing]`` with ``policy = "cheapest"``; it has no keys of its own."""
+
+
+@frozen(kw_only=True)
+class AvailabilityFirstConfig:
+    """``[routing]`` with ``policy = "availability-first"``; it has no keys of its own."""
 
 
 class FirstFit(RoutingPolicy):
@@ -50,3 +55,22 @@ class Cheapest(RoutingPolicy):
     def rank(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Return the candidates as they come."""
         return tuple(candidates)
+
+
+class AvailabilityFirst(RoutingPolicy):
+    """What was not benched lately before what was, and on demand before spot; the cheapest of those alike.
+
+    For an operator to whom a machine at the first attempt is worth more than the cheapest one.
+    """
+
+    def __init__(self, config: AvailabilityFirstConfig) -> None:
+        self._config = config
+
+    @property
+    def preference(self) -> Preference:
+        """Ask the host for the order of cost."""
+        return Preference.CHEAPEST
+
+    def rank(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return the candidates, those least often benched in a row first; the order of cost stands otherwise."""
+        return tuple(sorted(candidates, key=lambda one: (one.benched, one.offer.spot)))
