@@ -156,6 +156,19 @@ class Stage:
         grant = await self.granted(handle)
         await self.requester.network.append(channels.LOGS, grant.value.id, b"squatted")
 
+    async def squat_notice(self, handle: RequestHandle) -> None:
+        """Take the id of the grant's interruption notice, likewise."""
+        grant = await self.granted(handle)
+        await self.requester.network.append(channels.NOTICES, grant.value.id, b"squatted")
+
+    async def noticed(self, entries: int) -> None:
+        """Announce the interruption of every machine, and return once the stream of notices is so long."""
+        self.cloud.pull("noticed", " ".join(self.cloud.machines))
+        await self.until(lambda: self._is_noticed(entries))
+
+    async def _is_noticed(self, entries: int) -> bool:
+        return await self.requester.network.tail(channels.NOTICES) >= entries
+
     # --- the cloud and the bridge -----------------------------------------------------------------
 
     async def until(self, claim: Callable[[], Awaitable[bool]]) -> None:

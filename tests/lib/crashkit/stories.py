@@ -84,6 +84,21 @@ async def _silent(stage: Stage) -> None:
     stage.cloud.ailment = ""
 
 
+async def _noticed(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.noticed(1)
+    await stage.release(handle)
+
+
+async def _misnoticed(stage: Stage) -> None:
+    handle = await stage.submit(HOUR_MS)
+    await stage.receipt(handle)
+    await stage.squat_notice(handle)
+    await stage.noticed(2)
+    await stage.release(handle)
+
+
 async def _stray(stage: Stage) -> None:
     handle = await stage.submit(HOUR_MS)
     await stage.receipt(handle)
@@ -177,6 +192,8 @@ STORIES: dict[str, Story] = {
         levers={"loses": "yes"},
     ),
     "unmade": Story(_released, "failed backend provision", faults={"backend provision": 5}),
+    "noticed": Story(_noticed, "append notices"),
+    "misnoticed": Story(_misnoticed, "failed append notices"),
     "stray": Story(_stray, "record reaped", settings=Settings(sweep_every_s=5, intent_window_s=1)),
     "pair": Story(_pair, "record released"),
     "drained": Story(_drained, "record released"),
