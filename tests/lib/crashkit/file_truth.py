@@ -296,6 +296,8 @@ def strays_of(folder: Path) -> list[str]:
 class FileTruth(MemoryCloud):
     """The folder with every lever of the cloud in memory, for the conformance suite."""
 
+    account: FileAccount
+
     def __init__(self, folder: Path, *, window_ms: int = 0) -> None:
         super().__init__()
         self._window_ms = window_ms
