@@ -15,7 +15,7 @@ from compute_bridge.testing.physics.guest_document import GuestDocument
 
 SCHEMAS = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
 """Where Debian's package of cloud-init has its schema; the package need not be installed, only unpacked."""
-UNPACKED = "COMPUTE_BRIDGE_CLOUD_INIT"
+UNPACKED = "CLOUD_INIT_PACKAGE"
 EC2_LIMIT = 16_384
 
 
