@@ -44,6 +44,16 @@ def text(low: int = 0, high: int = 256) -> Check:
     return check
 
 
+def like(pattern: str, wanted: str) -> Check:
+    """Accept text that ``pattern`` matches as a whole; ``wanted`` says in words what that is."""
+
+    def check(_owner: object, attribute: Any, value: Any) -> None:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(f"{attribute.name} {value!r} is not {wanted}")
+
+    return check
+
+
 def label(_owner: object, attribute: Any, value: Any) -> None:
     """Accept a lower-case label: letters, digits, dots and dashes, 1 to 63 characters."""
     if not isinstance(value, str) or not _LABEL.fullmatch(value):

@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.boot import FilePath, SecretRef, about
-from compute_bridge.model.checks import Check, few, label, text, whole
+from compute_bridge.model.checks import Check, few, label, like, text, whole
 from compute_bridge.model.resources import Region, Zone
 from compute_bridge.model.units import Nanos, NanosPerHour
 
@@ -15,14 +15,6 @@ DEFAULT_CHAIN = "use whatever the SDK finds"
 """The words without which no credential is taken from the environment, a profile or an instance role."""
 
 _MAX_NANOS = 10**15
-
-
-def _like(pattern: str, wanted: str) -> Check:
-    def check(_owner: object, attribute: Any, value: Any) -> None:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{attribute.name} {value!r} is not {wanted}")
-
-    return check
 
 
 def _values(pattern: str, wanted: str) -> Check:
@@ -41,7 +33,7 @@ class AwsRegion:
     """One region to sell in: a subnet for each zone, and an image of its own for each name."""
 
     name: Region = field(
-        validator=_like(r"[a-z]{2,}(-[a-z]+)+-\d", "the name of a region"), metadata=about("such as eu-central-1")
+        validator=like(r"[a-z]{2,}(-[a-z]+)+-\d", "the name of a region"), metadata=about("such as eu-central-1")
     )
     subnets: dict[str, str] = field(
         validator=_values(r"subnet-[0-9a-f]{8,17}", "a zone and its subnet (eu-central-1a = subnet-...)"),
@@ -71,7 +63,7 @@ class AwsConfig(CloudSettings):
     """One account at AWS."""
 
     account_id: str = field(
-        validator=_like(r"\d{12}", "an account id of 12 digits"),
+        validator=like(r"\d{12}", "an account id of 12 digits"),
         metadata=about("the account that the credentials must be of; under another nothing is done"),
     )
     access_key_id: SecretRef = field(default=SecretRef(""), metadata=about("the access key id"))
@@ -94,7 +86,7 @@ class AwsConfig(CloudSettings):
     )
     architecture: str = field(
         default="x86_64",
-        validator=_like("x86_64|arm64", "x86_64 or arm64"),
+        validator=like("x86_64|arm64", "x86_64 or arm64"),
         metadata=about("of every image, and so of every machine"),
     )
     public_address: bool = field(
@@ -119,7 +111,7 @@ class AwsConfig(CloudSettings):
     )
     endpoint_url: str = field(
         default="",
-        validator=_like(r"(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?)?", "the URL of an endpoint"),
+        validator=like(r"(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?)?", "the URL of an endpoint"),
         metadata=about("one endpoint for every call in place of Amazon's own, such as a gateway of yours"),
     )
     ca_bundle: FilePath = field(

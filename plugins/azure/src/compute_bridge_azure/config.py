@@ -1,14 +1,12 @@
 """What the boot file may say of one Azure subscription: who we are there, where we sell, and from which images."""
 
-import re
 from enum import StrEnum
-from typing import Any
 
 from attrs import field, frozen
 
 from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.boot import FilePath, SecretRef, about
-from compute_bridge.model.checks import Check, each, few, label, text, whole
+from compute_bridge.model.checks import each, few, label, like, text, whole
 from compute_bridge.model.resources import NetworkPolicy, Region, Zone
 from compute_bridge.model.units import Nanos, NanosPerHour
 
@@ -26,23 +24,15 @@ class Credential(StrEnum):
 # --- checks -----------------------------------------------------------------------------------
 
 
-def _like(pattern: str, wanted: str) -> Check:
-    def check(_owner: Any, attribute: Any, value: Any) -> None:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{attribute.name} {value!r} is not {wanted}")
-
-    return check
-
-
-_guid = _like(_GUID, "an id such as 01234567-89ab-cdef-0123-456789abcdef, in lower case")
-_https = _like(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?", "an https:// address without a query")
-_resource = _like(
+_guid = like(_GUID, "an id such as 01234567-89ab-cdef-0123-456789abcdef, in lower case")
+_https = like(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?", "an https:// address without a query")
+_resource = like(
     r"/subscriptions/[^/\s]+/resourceGroups/[^/\s]+/providers/[A-Za-z.]+(/[^/\s]+/[^/\s]+)+", "a resource id"
 )
-_group = _like(r"[A-Za-z0-9._()-]{0,89}[A-Za-z0-9_()-]", "a resource group's name")
-_location = _like(r"[a-z0-9]{1,50}", "a location as Azure writes it: westeurope")
+_group = like(r"[A-Za-z0-9._()-]{0,89}[A-Za-z0-9_()-]", "a resource group's name")
+_location = like(r"[a-z0-9]{1,50}", "a location as Azure writes it: westeurope")
 _URN = r"[A-Za-z0-9._-]+(:[A-Za-z0-9._-]+){3}"
-_image = _like(f"({_URN}|/subscriptions/[^\\s]+)?", "an urn such as Canonical:ubuntu-24_04-lts:server:latest, or an id")
+_image = like(f"({_URN}|/subscriptions/[^\\s]+)?", "an urn such as Canonical:ubuntu-24_04-lts:server:latest, or an id")
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -66,7 +56,7 @@ class Location:
     name: Region = field(validator=_location, metadata=about("the location as Azure writes it: westeurope"))
     zones: tuple[str, ...] = field(
         default=(),
-        validator=each(_like("[1-9]", "a zone's number"), 0, 9),
+        validator=each(like("[1-9]", "a zone's number"), 0, 9),
         metadata=about('the zones sold, as ["1", "2"]; all that a size has, unless given'),
     )
     networks: tuple[GuestNetwork, ...] = field(
@@ -123,7 +113,7 @@ class AzureConfig(CloudSettings):
     )
     client: str = field(
         default="",
-        validator=_like(f"({_GUID})?", "an application (client) id"),
+        validator=like(f"({_GUID})?", "an application (client) id"),
         metadata=about("the application (client) id, for client-secret"),
     )
     client_secret: SecretRef = field(default=SecretRef(""), metadata=about("its secret, for client-secret"))
@@ -151,7 +141,7 @@ class AzureConfig(CloudSettings):
     )
     disk_type: str = field(
         default="StandardSSD_LRS",
-        validator=_like(r"(Standard|StandardSSD|Premium)_(LRS|ZRS)", "a managed disk's type"),
+        validator=like(r"(Standard|StandardSSD|Premium)_(LRS|ZRS)", "a managed disk's type"),
         metadata=about("the type of the boot disk"),
     )
     image_gib: int = field(

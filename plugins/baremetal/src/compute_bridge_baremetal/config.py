@@ -2,13 +2,12 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
 from enum import StrEnum
 
 from attrs import Attribute, field, frozen
 
 from compute_bridge.model.boot import FilePath, SecretRef, about
-from compute_bridge.model.checks import few, label, text, whole
+from compute_bridge.model.checks import few, label, like, text, whole
 from compute_bridge.model.errors import RecordError
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.rates import UnitNanos
@@ -39,17 +38,9 @@ class Isolation(StrEnum):
 # --- checks -----------------------------------------------------------------------------------
 
 
-def _like(pattern: str, wanted: str) -> Callable[[object, "Attribute[str]", str], None]:
-    # Whatever ends up in a command line is held to letters that no shell reads.
-    def check(_owner: object, attribute: "Attribute[str]", value: str) -> None:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{attribute.name} {value!r} is not {wanted}")
-
-    return check
-
-
-_command = _like(r"([A-Za-z0-9._/=:@,+-]+( [A-Za-z0-9._/=:@,+-]+)*)?", "a command of plain words")
-_address = _like(r"[A-Za-z0-9.:-]{1,253}", "a host name or an address")
+# Whatever ends up in a command line is held to letters that no shell reads.
+_command = like(r"([A-Za-z0-9._/=:@,+-]+( [A-Za-z0-9._/=:@,+-]+)*)?", "a command of plain words")
+_address = like(r"[A-Za-z0-9.:-]{1,253}", "a host name or an address")
 
 
 def _host_key(_owner: object, attribute: "Attribute[str]", value: str) -> None:
@@ -104,7 +95,7 @@ class RackMachine:
     port: int = field(default=22, validator=whole(1, 65535), metadata=about("the SSH server's port"))
     user: str = field(
         default="root",
-        validator=_like(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", "a login name"),
+        validator=like(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", "a login name"),
         metadata=about("who logs in; the driver podman needs root"),
     )
     host_key: str = field(
@@ -121,7 +112,7 @@ class RackMachine:
     )
     public_address: str = field(
         default="",
-        validator=_like(r"[A-Za-z0-9.:-]{0,253}", "a host name or an address"),
+        validator=like(r"[A-Za-z0-9.:-]{0,253}", "a host name or an address"),
         metadata=about("where a requester dials its guests; the address, unless given"),
     )
     listen_address: str = field(
@@ -131,7 +122,7 @@ class RackMachine:
     )
     state_dir: str = field(
         default="/var/lib/compute-bridge",
-        validator=_like(r"/[A-Za-z0-9._/-]{1,180}", "an absolute path of plain letters"),
+        validator=like(r"/[A-Za-z0-9._/-]{1,180}", "an absolute path of plain letters"),
         metadata=about("the folder there in which leases and images are kept"),
     )
     labels: dict[str, str] = field(

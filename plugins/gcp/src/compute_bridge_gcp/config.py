@@ -1,14 +1,12 @@
 """What the boot file may say of a project at Google: its regions, its images, and under whose name it is used."""
 
-import re
-from collections.abc import Callable
 from typing import Any
 
 from attrs import field, frozen
 
 from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.boot import SecretRef, about
-from compute_bridge.model.checks import each, few, label, whole
+from compute_bridge.model.checks import each, few, label, like, whole
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Posture, Region
 from compute_bridge.model.units import HOUR_MS, Milliseconds, NanosPerHour
@@ -24,21 +22,13 @@ MIN_RUN_S = 30
 _DAY_MS = 24 * HOUR_MS
 
 
-def _like(pattern: str, wanted: str) -> Callable[[object, Any, Any], None]:
-    def check(_owner: object, attribute: Any, value: Any) -> None:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError(f"{attribute.name} {value!r} is not {wanted}")
-
-    return check
-
-
-_resource = _like(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "the name of a resource (a-z, 0-9, '-', a letter first)")
-_project = _like(r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", "the id of a project")
-_owner = _like(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a word of a-z, 0-9 and '-', as a label of the vendor takes it")
-_account = _like(r"[a-z0-9.-]{1,64}@[a-z0-9.-]{1,128}", "the e-mail of a service account")
+_resource = like(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "the name of a resource (a-z, 0-9, '-', a letter first)")
+_project = like(r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]", "the id of a project")
+_owner = like(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a word of a-z, 0-9 and '-', as a label of the vendor takes it")
+_account = like(r"[a-z0-9.-]{1,64}@[a-z0-9.-]{1,128}", "the e-mail of a service account")
 # Nothing that carries a token leaves the machine in the clear.
-_endpoint = _like(r"|https://[A-Za-z0-9.:-]+|http://127\.[0-9.]+:[0-9]+", "https://HOST, without a path")
-_zone = _like(r"[a-z]+-[a-z]+[0-9]+-[a-z]", "a zone such as europe-west4-a")
+_endpoint = like(r"|https://[A-Za-z0-9.:-]+|http://127\.[0-9.]+:[0-9]+", "https://HOST, without a path")
+_zone = like(r"[a-z]+-[a-z]+[0-9]+-[a-z]", "a zone such as europe-west4-a")
 
 
 @frozen(kw_only=True)
@@ -46,7 +36,7 @@ class GcpRegion:
     """One region on sale, and where its machines are connected."""
 
     name: Region = field(
-        validator=_like(r"[a-z]+-[a-z]+[0-9]+", "a region such as europe-west4"), metadata=about("the vendor's name")
+        validator=like(r"[a-z]+-[a-z]+[0-9]+", "a region such as europe-west4"), metadata=about("the vendor's name")
     )
     subnetwork: str = field(
         validator=_resource, metadata=about("the subnetwork there, of a network that nothing else uses")
@@ -71,9 +61,9 @@ class GcpImage:
 
     name: str = field(validator=label, metadata=about("what requesters call it, without vm:"))
     project: str = field(validator=_project, metadata=about("the project that the image is in, such as debian-cloud"))
-    family: str = field(default="", validator=_like(r"|[a-z][-a-z0-9]{0,62}", "a family"), metadata=about("its family"))
+    family: str = field(default="", validator=like(r"|[a-z][-a-z0-9]{0,62}", "a family"), metadata=about("its family"))
     image: str = field(
-        default="", validator=_like(r"|[a-z][-a-z0-9]{0,62}", "an image"), metadata=about("or one image of it by name")
+        default="", validator=like(r"|[a-z][-a-z0-9]{0,62}", "an image"), metadata=about("or one image of it by name")
     )
     disk_gib: int = field(default=10, validator=whole(1, 2**14), metadata=about("the smallest disk that it boots from"))
     confidential: bool = field(
@@ -108,18 +98,18 @@ class GcpConfig(CloudSettings):
     )
     default_chain: str = field(
         default="",
-        validator=_like(f"|{DEFAULT_CHAIN}", f"{DEFAULT_CHAIN!r}"),
+        validator=like(f"|{DEFAULT_CHAIN}", f"{DEFAULT_CHAIN!r}"),
         metadata=about(f'instead of credentials, in so many words: "{DEFAULT_CHAIN}"'),
     )
     regions: tuple[GcpRegion, ...] = field(validator=few(1, 64), metadata=about("the regions on sale", key="region"))
     images: tuple[GcpImage, ...] = field(validator=few(1, 64), metadata=about("the images on sale", key="image"))
-    currency: str = field(default="USD", validator=_like("[A-Z]{3}", "a currency"), metadata=about("of the prices"))
+    currency: str = field(default="USD", validator=like("[A-Z]{3}", "a currency"), metadata=about("of the prices"))
     architecture: str = field(
-        default="x86_64", validator=_like("x86_64|arm64", "x86_64 or arm64"), metadata=about("of shapes and images")
+        default="x86_64", validator=like("x86_64|arm64", "x86_64 or arm64"), metadata=about("of shapes and images")
     )
     disk_type: str = field(
         default="pd-balanced",
-        validator=_like("pd-balanced|pd-ssd|pd-standard", "pd-balanced, pd-ssd or pd-standard"),
+        validator=like("pd-balanced|pd-ssd|pd-standard", "pd-balanced, pd-ssd or pd-standard"),
         metadata=about("of the boot disks"),
     )
     public_address: bool = field(
