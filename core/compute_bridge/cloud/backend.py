@@ -60,6 +60,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         self._settings = settings
         self._cloud = cloud
         self._offers = CatalogOffers(context.name, settings, cloud.images)
+        self._indexed: tuple[Machines, dict[Token, Machine]] = ({}, {})
         self.listing: Listing[Machines] = Listing(
             cloud.machines, context.clock, every_ms=settings.watch_ms, place=f"backend {context.name}"
         )
@@ -235,11 +236,12 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     # --- the truth ------------------------------------------------------------------------------
 
-    @staticmethod
-    def _made(machines: Machines, token: Token) -> Machine | None:
+    def _made(self, machines: Machines, token: Token) -> Machine | None:
         """Return the machine of ``token``, one that is gone where there is no other."""
-        found = [one for one in machines.values() if one.tags.token == token]
-        return min(found, key=lambda one: one.state is MachineState.GONE, default=None)
+        if self._indexed[0] is not machines:
+            # Once a listing: every waiter asks for its own machine in each.
+            self._indexed = (machines, _by_token(machines))
+        return self._indexed[1].get(token)
 
     def _machine(self, machines: Machines, token: Token) -> Machine | None:
         """Return the machine of ``token`` that costs or holds something, or will."""
@@ -316,6 +318,15 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     def _still_going(self, instance: InstanceId) -> NoReturn:
         raise NotYetTerminatedError(f"backend {self.name}: {instance} is still going away; ask again")
+
+
+def _by_token(machines: Machines) -> dict[Token, Machine]:
+    found: dict[Token, Machine] = {}
+    for machine in machines.values():
+        other = found.get(machine.tags.token)
+        if other is None or (other.state is MachineState.GONE and machine.state is not MachineState.GONE):
+            found[machine.tags.token] = machine
+    return found
 
 
 def _instance(machine: Machine) -> Instance:
