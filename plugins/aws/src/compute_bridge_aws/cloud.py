@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from compute_bridge.cloud.every import every
 from compute_bridge.cloud.machine import Machine, Machines
 from compute_bridge.cloud.notices import NoticedCloud
 from compute_bridge.cloud.tags import OWNER, token_word
@@ -19,7 +20,6 @@ from compute_bridge_aws.account import Account, code_of
 from compute_bridge_aws.catalog import Shelf
 from compute_bridge_aws.config import AwsConfig, AwsRegion
 from compute_bridge_aws.errors import MISMATCH, NOT_FOUND
-from compute_bridge_aws.every import every
 from compute_bridge_aws.group import Groups
 from compute_bridge_aws.image import Images
 from compute_bridge_aws.launch import MAX_USER_DATA, launch_request, user_data

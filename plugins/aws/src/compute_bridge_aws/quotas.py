@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from compute_bridge.cloud.every import every
 from compute_bridge.model.catalog import CatalogRow
 from compute_bridge.ports.errors import BackendError
 from compute_bridge_aws.account import Account
-from compute_bridge_aws.every import every
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import create_task_group, to_thread
 
 from compute_bridge.cloud.calls import Calls
+from compute_bridge.cloud.every import every
 from compute_bridge.cloud.machine import Cloud, Machine, Machines
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
@@ -235,21 +236,8 @@ class AzureCloud(Cloud):
         return found
 
     async def _together(self, *calls: Callable[[], T]) -> list[T]:
-        found: dict[int, T] = {}
-        errors: list[BackendError] = []
-
-        async def one(at: int, call: Callable[[], T]) -> None:
-            try:
-                found[at] = await self.read("list machines", call)
-            except BackendError as error:
-                errors.append(error)
-
-        async with create_task_group() as tasks:
-            for at, call in enumerate(calls):
-                tasks.start_soon(one, at, call)
-        if errors:
-            raise errors[0]
-        return [found[at] for at in range(len(calls))]
+        found = await every({str(at): partial(self.read, "list machines", call) for at, call in enumerate(calls)})
+        return [found[str(at)] for at in range(len(calls))]
 
     async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
         """Read CPU and network from Azure Monitor, where the table says so."""
