@@ -1,35 +1,35 @@
 """Several questions at once: all have to be answered."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
-import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from compute_bridge.cloud.every import every
-from compute_bridge.ports.errors import CredentialsError, UnavailableError
+from compute_bridge.ports.errors import BackendError, CredentialsError, UnavailableError
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_each_answer_stands_under_its_name():
-    assert {"a": 1, "b": 2} == await every({"a": partial(anyio.to_thread.run_sync, lambda: 1), "b": answer_two})
+    async def answer(number: int) -> int:
+        return number
 
-
-async def answer_two():
-    return 2
+    assert {"a": 1, "b": 2} == await every({"a": partial(answer, 1), "b": partial(answer, 2)})
 
 
 async def test_the_first_failure_leaves_alone_and_only_when_all_have_come_back():
-    back = []
+    back: list[str] = []
 
-    async def fail(error):
+    async def fail(error: BackendError) -> None:
         raise error
 
-    async def late():
-        await anyio.lowlevel.checkpoint()
+    async def late() -> None:
+        await checkpoint()
         back.append("late")
 
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[None]]] = {
         "a": partial(fail, UnavailableError("a is silent")),
         "b": late,
         "c": partial(fail, CredentialsError("c refuses us")),
