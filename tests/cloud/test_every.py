@@ -11,6 +11,8 @@ from compute_bridge.ports.errors import BackendError, CredentialsError, Unavaila
 
 pytestmark = pytest.mark.anyio
 
+Ask = Callable[[], Awaitable[None]]
+
 
 async def test_each_answer_stands_under_its_name():
     async def answer(number: int) -> int:
@@ -29,7 +31,7 @@ async def test_the_first_failure_leaves_alone_and_only_when_all_have_come_back()
         await checkpoint()
         back.append("late")
 
-    calls: dict[str, Callable[[], Awaitable[None]]] = {
+    calls: dict[str, Ask] = {
         "a": partial(fail, UnavailableError("a is silent")),
         "b": late,
         "c": partial(fail, CredentialsError("c refuses us")),
