@@ -20,6 +20,7 @@ from compute_bridge.ports.errors import (
 )
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.toy import ZONES
+from compute_bridge.testing.promises.situation import a_moment, end, watching
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
 
@@ -124,6 +125,36 @@ async def test_a_create_that_no_listing_ever_shows_concludes_nothing():
                 await backend.provision(await an_order(world, backend))
 
         assert len(await world.running()) == 1
+
+
+class Forgetful(ToyCloud):
+    """A cloud of which one listing misses every machine, once ``forgets`` is set."""
+
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.forgets, self.missed = False, anyio.Event()
+
+    async def machines(self):
+        found = await super().machines()
+        if not self.forgets:
+            return found
+        self.forgets = False
+        self.missed.set()
+        return {}
+
+
+async def test_a_machine_that_one_listing_misses_has_not_ended(world):
+    async with opened(world, Forgetful, window_ms=20_000) as backend:
+        instance = await backend.provision(await an_order(world, backend))
+        async with watching(world, backend, instance.id) as [watch]:
+            backend._cloud.forgets = True
+            await backend._cloud.missed.wait()
+            await backend.listing.until(lambda machines: instance.id in machines or None)
+            await a_moment(world)
+            assert watch.seen is None
+            await end(world, backend, instance.id)
+
+            assert (await watch.exit()).cause is ExitCause.TERMINATED
 
 
 @pytest.mark.parametrize(
