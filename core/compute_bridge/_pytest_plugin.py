@@ -40,11 +40,13 @@ def find_program(name: str) -> str | None:
 def missing(component: str, *, find: Find = find_program) -> str | None:
     """Return why ``component`` cannot be used here, or ``None`` where it can.
 
-    A component is one of ``sshd``, ``openssh-client``, ``podman`` and ``systemd-run``; any other name is that of a
-    program.
+    A component is one of ``sshd``, ``openssh-client``, ``podman``, ``systemd-run`` and ``root``, which is to be root;
+    any other name is that of a program.
     """
     if component == "podman" and os.geteuid() != 0:
         return "podman must run rootful: run the tests as root"
+    if component == "root":
+        return None if os.geteuid() == 0 else "this is a plain user: run the tests as root"
     if component == "systemd-run" and not Path("/run/systemd/system").is_dir():
         return "systemd is not PID 1"
     absent = [program for program in _PROGRAMS.get(component, (component,)) if find(program) is None]

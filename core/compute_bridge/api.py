@@ -11,6 +11,7 @@ from compute_bridge.ports.backend import GuestAccess as GuestAccess
 from compute_bridge.ports.backend import HostKeySource as HostKeySource
 from compute_bridge.ports.backend import Instance as Instance
 from compute_bridge.ports.backend import InstanceExit as InstanceExit
+from compute_bridge.ports.backend import KeyRotation as KeyRotation
 from compute_bridge.ports.backend import Offer as Offer
 from compute_bridge.ports.backend import Order as Order
 from compute_bridge.ports.backend import Ownership as Ownership

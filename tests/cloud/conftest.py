@@ -2,6 +2,7 @@
 
 import pytest
 
+from compute_bridge.cloud.settings import CloudSettings, HostKey
 from compute_bridge.model.ids import BackendName, OfferId, Token
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.rates import CostBasis, UnitNanos
@@ -11,6 +12,11 @@ from compute_bridge.ports.backend import Offer
 from compute_bridge.testing.orders import make_order, needs_of
 
 NOW = UtcMs(1_700_000_000_000)
+
+
+@pytest.fixture(params=[*HostKey], ids=str)
+def settings(request):
+    return CloudSettings(owner="kit", shapes=("small",), ssh_port=2222, host_key=request.param)
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import jsonschema
 import pytest
 from attrs import evolve
 
+from compute_bridge.cloud import rotation
 from compute_bridge.cloud.cloud_init import cloud_config
+from compute_bridge.cloud.settings import HostKey
 from compute_bridge.model.units import UtcMs
 from compute_bridge.testing.physics.guest_document import GuestDocument
 
@@ -20,8 +22,8 @@ EC2_LIMIT = 16_384
 
 
 @pytest.fixture
-def text(order):
-    return cloud_config(order, port=2222, grace_ms=60_000)
+def text(order, settings):
+    return cloud_config(order, settings, grace_ms=60_000)
 
 
 def body(text):
@@ -34,8 +36,8 @@ def files(text):
     return {file["path"]: file["content"] for file in body(text)["write_files"]}
 
 
-def test_the_same_order_gives_the_same_bytes(order, text):
-    assert cloud_config(order, port=2222, grace_ms=60_000) == text
+def test_the_same_order_gives_the_same_bytes(order, settings, text):
+    assert cloud_config(order, settings, grace_ms=60_000) == text
 
 
 def test_it_is_small_and_plain(text):
@@ -60,17 +62,37 @@ def test_only_the_orders_key_logs_in(order, text):
     assert body(text)["disable_root"] is True
 
 
-def test_a_root_user_may_log_in(order):
+def test_a_root_user_may_log_in(order, settings):
     access = evolve(order.access, user="root")
-    document = body(cloud_config(evolve(order, access=access), port=22, grace_ms=0))
+    document = body(cloud_config(evolve(order, access=access), settings, grace_ms=0))
 
     assert document["disable_root"] is False
     assert "sudo" not in document["users"][0]
 
 
+def test_the_next_host_key_is_in_no_document(order, text):
+    given = order.access.rotation
+    lines = [*given.host_key_private.splitlines()[2:-1], *given.login_key_private.splitlines()[2:-1]]
+
+    assert [line for line in [*lines, given.host_key] if line in text] == []
+
+
+def test_there_is_a_door_only_where_the_key_is_rotated(order, settings, text):
+    is_rotated = settings.host_key is HostKey.ROTATED
+
+    assert (rotation.DOOR in text) is (rotation.PROGRAM in text) is is_rotated
+    assert (order.access.rotation.login_key in text) is is_rotated
+
+
+def test_the_door_leads_to_one_program_and_nowhere_else(order):
+    assert rotation.door(order.access.rotation) == (
+        f'restrict,command="/usr/local/sbin/compute-bridge-rotate" {order.access.rotation.login_key}\n'
+    )
+
+
 @pytest.mark.parametrize(("ends_at", "moment"), [(1_000_000_000, 1_000_060), (1_000_000_001, 1_000_061)])
-def test_the_timer_is_absolute_and_never_early(order, ends_at, moment):
-    text = cloud_config(evolve(order, ends_at=UtcMs(ends_at)), port=22, grace_ms=60_000)
+def test_the_timer_is_absolute_and_never_early(order, settings, ends_at, moment):
+    text = cloud_config(evolve(order, ends_at=UtcMs(ends_at)), settings, grace_ms=60_000)
     timer = files(text)["/etc/systemd/system/compute-bridge-end.timer"]
     told = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
@@ -88,6 +110,7 @@ def test_a_guest_reads_what_was_meant(order, text):
 
     assert guest == GuestDocument(
         host_key_private=order.access.host_key_private,
+        files=files(text),
         users={order.access.user: (order.access.authorized_key,)},
         port=2222,
         powers_off_ms=order.ends_at + 60_000,

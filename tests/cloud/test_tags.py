@@ -26,17 +26,16 @@ from compute_bridge.cloud.tags import (
 from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import InstanceId, Token
 from compute_bridge.model.units import UtcMs
-from compute_bridge.ports.backend import HostKeySource
 
 GCE_LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 
 
 @pytest.fixture
-def tags(order):
-    return tags_of(order, owner="kit", port=2222)
+def tags(order, settings):
+    return tags_of(order, settings)
 
 
-def test_what_is_written_is_read_back(order, tags):
+def test_what_is_written_is_read_back(order, settings, tags):
     owned = OwnedTags.read(tags, name=order.ownership.name)
 
     assert owned == OwnedTags(
@@ -44,24 +43,26 @@ def test_what_is_written_is_read_back(order, tags):
         order.ownership,
         order.offer.id,
         order.access.user,
-        order.access.host_key,
+        order.access.host_key_by(settings.host_key_source),
+        settings.host_key_source,
         2222,
         order.ends_at,
         order.requirements.resources,
     )
 
 
-def test_the_same_order_gives_the_same_tags(order, tags):
-    assert tags_of(order, owner="kit", port=2222) == tags
+def test_the_same_order_gives_the_same_tags(order, settings, tags):
+    assert tags_of(order, settings) == tags
 
 
-def test_the_instance_is_the_orders(order, tags):
+def test_the_instance_is_the_orders(order, settings, tags):
     owned = OwnedTags.read(tags, name=order.ownership.name)
     instance = owned.instance(InstanceId("m-1"), host="127.1.2.3", started_at=UtcMs(5))
 
     assert (instance.token, instance.ownership, instance.offer) == (order.token, order.ownership, order.offer.id)
     assert (instance.host, instance.port, instance.user) == ("127.1.2.3", 2222, order.access.user)
-    assert (instance.host_key, instance.host_key_source) == (order.access.host_key, HostKeySource.INJECTED)
+    assert instance.host_key == order.access.host_key_by(instance.host_key_source)
+    assert instance.host_key_source == settings.host_key_source
     assert (instance.started_at, instance.ends_at) == (5, order.ends_at)
 
 
@@ -138,7 +139,5 @@ def test_more_tags_than_ours_do_not_matter(order, tags):
     assert OwnedTags.read({**tags, "team": "red"}, name=order.ownership.name).token == order.token
 
 
-def test_the_owner_is_the_operators_word(order):
-    other = evolve(order, ends_at=UtcMs(order.ends_at + 1))
-
-    assert tags_of(other, owner="me", port=22)[OWNER] == "me"
+def test_the_owner_is_the_operators_word(order, settings):
+    assert tags_of(order, evolve(settings, owner="me"))[OWNER] == "me"

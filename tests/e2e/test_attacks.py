@@ -27,7 +27,7 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.model.resources import Requirements, Resources
 from compute_bridge.model.units import MicrosPerHour, Milliseconds, Tick
 from compute_bridge.model.usage import Outcome
-from compute_bridge.ports.backend import GuestAccess
+from compute_bridge.ports.backend import GuestAccess, KeyRotation
 from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import MarketError, ReceiptError
 from compute_bridge.ports.strategy import Settlement
@@ -405,6 +405,8 @@ async def test_no_secret_is_in_any_log_line_journal_or_repr(open_coalition, capl
     parts = bridge.parts
     host_seed = derive_seed(parts.identity.secret, "host-key", intended.token)
     user_seed = derive_seed(parts.identity.secret, "user-key", intended.token)
+    next_seed = derive_seed(parts.identity.secret, "rotated-host-key", intended.token)
+    login_seed = derive_seed(parts.identity.secret, "rotation-login", intended.token)
     seeds = {
         "root": parts.identity.root.private_bytes_raw(),
         "bridge secret": parts.identity.secret,
@@ -412,6 +414,8 @@ async def test_no_secret_is_in_any_log_line_journal_or_repr(open_coalition, capl
         "boot sealing": derive_seed(parts.identity.secret, "boot-sealing", parts.current.nonce),
         "host key": host_seed,
         "user key": user_seed,
+        "next host key": next_seed,
+        "login of the rotation": login_seed,
         "request key": kept.secrets.signing_seed,
         "receipt key": kept.secrets.sealing_seed,
         "manifest salt": kept.body.value.manifest_salt,
@@ -426,11 +430,12 @@ async def test_no_secret_is_in_any_log_line_journal_or_repr(open_coalition, capl
         assert seed not in stored, what
     assert "OPENSSH PRIVATE KEY" not in text
     assert b"OPENSSH PRIVATE KEY" not in stored
-    for seed in (host_seed, user_seed):
+    for seed in (host_seed, user_seed, next_seed, login_seed):
         assert ssh_private_file(seed).splitlines()[2] not in text
 
 
 async def test_the_private_host_key_of_an_order_is_in_no_repr() -> None:
-    access = GuestAccess(user="root", authorized_key=SSH_KEY, host_key=SSH_KEY, host_key_private="the private half")
+    rotation = KeyRotation(SSH_KEY, "the private half", SSH_KEY, "the private half")
+    access = GuestAccess("root", SSH_KEY, SSH_KEY, "the private half", rotation)
 
     assert "the private half" not in repr(access)

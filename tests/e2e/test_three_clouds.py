@@ -10,6 +10,8 @@ import pytest
 from attrs import evolve
 from manyclouds import AWS, AZURE, EU, GCP, SHELF, clouds
 
+from compute_bridge.cloud.settings import HostKey
+from compute_bridge.cloud.ssh import shown_host_key
 from compute_bridge.host.explain import explain
 from compute_bridge.host.offer_index import RouteQuestion
 from compute_bridge.host.routing import Router
@@ -53,8 +55,13 @@ def speed():
 
 
 @pytest.fixture
-def accounts(speed):
-    with clouds(speed=speed) as accounts:
+def table():
+    return {}
+
+
+@pytest.fixture
+def accounts(speed, table):
+    with clouds(speed=speed, **table) as accounts:
         yield accounts
 
 
@@ -112,6 +119,25 @@ async def end(coalition, requester, *handles) -> None:
 
     with anyio.fail_after(60):
         await poll(coalition.clock, 2000, gone)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("table", [{"host_key": HostKey.ROTATED}], ids=["rotated"])
+@pytest.mark.parametrize("cloud", [AWS, GCP, AZURE])
+async def test_a_receipt_names_the_host_key_that_no_cloud_has_seen(coalition, cloud) -> None:
+    worlds, requester = coalition.cloud.worlds, coalition.requester()
+    for name in {AWS, GCP, AZURE} - {cloud}:
+        worlds[name].physics.exhaust()
+    await worlds[SHELF].exhaust()
+    async with coalition.bridge("one", wrap=looking_once):
+        handle, access = await served(coalition, requester)
+        receipt = access.receipt.value
+        shown = await shown_host_key(receipt.host, receipt.port, within_s=20)
+        [machine] = worlds[cloud].physics.existing()
+        await end(coalition, requester, handle)
+
+    assert (receipt.host_key_source, receipt.host_key) == ("rotated", shown)
+    assert receipt.host_key.split()[1] not in machine.user_data.decode()
 
 
 # A quota's bench of five minutes has to outlast a restart of the bridge, also on a busy machine.

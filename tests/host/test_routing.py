@@ -537,6 +537,29 @@ async def test_throttled_while_the_machine_is_there_is_no_reason_to_make_another
     assert ("rack-1", []) == ((await rig.place()).instance.offer, cloud.tokens)
 
 
+async def test_a_machine_that_is_rotated_is_used_once_provision_has_seen_its_key():
+    def refuse(order):
+        rack.make(order, host_key=order.access.rotation.host_key, host_key_source=HostKeySource.ROTATED)
+        raise ThrottledError("no")
+
+    rack, cloud = Scripted("rack", provision=[refuse]), Scripted("cloud")
+    rig = Rig(rack, cloud, limits=AttemptLimits(throttle_waits=0))
+    with pytest.raises(UnavailableError, match="is not known to show its own host key yet"):
+        await rig.place()
+
+    assert ([], 1) == (cloud.tokens, len(rack.there))
+
+
+async def test_a_machine_whose_key_was_rotated_is_the_one_ordered():
+    def make(order):
+        return rack.make(order, host_key=order.access.rotation.host_key, host_key_source=HostKeySource.ROTATED)
+
+    rack = Scripted("rack", provision=[make])
+    placement = await Rig(rack, Scripted("cloud")).place()
+
+    assert HostKeySource.ROTATED == placement.instance.host_key_source
+
+
 async def test_refused_credentials_conclude_nothing_where_find_is_refused_too():
     rack = Scripted("rack", provision=[CredentialsError("no")], find=[CredentialsError("no")])
     rig = Rig(rack, Scripted("cloud"))
@@ -600,6 +623,8 @@ BAD = {
     "ownership": None,
     "offer": {"offer": "other"},
     "host_key": {"host_key": "ssh-ed25519 AAAAAAAAAAAAAAAAAAAA"},
+    "injected key called rotated": {"host_key_source": HostKeySource.ROTATED},
+    "key that we cannot know": {"host_key_source": HostKeySource.GUEST_ATTESTED},
     "option as host": {"host": "-oProxyCommand=x"},
     "command as host": {"host": "a;b"},
     "scoped address": {"host": "fe80::1%a;b"},

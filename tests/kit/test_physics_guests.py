@@ -11,7 +11,8 @@ import pytest
 from attrs import evolve
 
 from compute_bridge.cloud.cloud_init import cloud_config
-from compute_bridge.cloud.ssh import shown_host_key
+from compute_bridge.cloud.settings import CloudSettings, HostKey
+from compute_bridge.cloud.ssh import rotate_host_key, shown_host_key
 from compute_bridge.model.ids import BackendName, OfferId
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.rates import CostBasis, UnitNanos
@@ -53,10 +54,11 @@ def new_order(user):
 class Machine:
     """A machine whose state a test sets."""
 
-    def __init__(self, guests, order=None, name="m-1"):
+    def __init__(self, guests, order=None, name="m-1", host_key=HostKey.INJECTED):
         self.order = order or new_order("guest")
         self.state = State.RUNNING
-        document = cloud_config(self.order, port=PORT, grace_ms=0).encode()
+        settings = CloudSettings(owner="kit", shapes=("small",), ssh_port=PORT, host_key=host_key)
+        document = cloud_config(self.order, settings, grace_ms=0).encode()
         self.address = guests.boot(name, document, lambda: self.state)
 
     async def shows(self):
@@ -127,6 +129,106 @@ async def test_the_end_of_a_machine_ends_its_sessions_and_its_listener(guests):
             await session.wait_closed()
     with pytest.raises(OSError):
         socket.create_connection((machine.address, PORT), timeout=5)
+
+
+@pytest.fixture
+def rotated(guests):
+    return Machine(guests, host_key=HostKey.ROTATED)
+
+
+def pinned(host_key) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:
+    return [asyncssh.import_public_key(host_key)], [], []
+
+
+async def rotate(machine, access=None):
+    await rotate_host_key(machine.address, PORT, access or machine.order.access, within_s=20)
+
+
+async def through_the_door(machine, host_key):
+    """Return what the machine answers to the login of a rotation, pinned to ``host_key``."""
+    login = asyncssh.import_private_key(machine.order.access.rotation.login_key_private)
+    known = pinned(host_key)
+    async with asyncssh.connect(
+        machine.address, PORT, username="root", client_keys=[login], known_hosts=known, config=None, agent_path=None
+    ) as session:
+        return await session.run("cat /etc/passwd", input="no key\n")
+
+
+@pytest.mark.needs("root")
+async def test_a_rotated_guest_shows_the_next_host_key_and_no_other(rotated):
+    before = await rotated.shows()
+    await rotate(rotated)
+    after = await rotated.shows()
+
+    assert (before, after) == (rotated.order.access.host_key, rotated.order.access.rotation.host_key)
+
+
+@pytest.mark.needs("root")
+async def test_the_door_is_gone_once_the_next_key_is_shown(rotated):
+    await rotate(rotated)
+
+    with pytest.raises(asyncssh.PermissionDenied):
+        await through_the_door(rotated, rotated.order.access.rotation.host_key)
+
+
+@pytest.mark.needs("root")
+async def test_the_requester_logs_in_to_the_rotated_guest(guests):
+    machine = Machine(guests, new_order("root"), host_key=HostKey.ROTATED)
+    await rotate(machine)
+    key = asyncssh.import_private_key(guest_key(machine.order.token))
+    known = pinned(machine.order.access.rotation.host_key)
+    async with asyncssh.connect(
+        machine.address, PORT, username="root", client_keys=[key], known_hosts=known, config=None, agent_path=None
+    ) as session:
+        told = await session.run("echo here", check=True)
+
+    assert told.stdout == "here\n"
+
+
+@pytest.mark.needs("root")
+async def test_the_door_runs_nothing_but_its_program(rotated):
+    told = await through_the_door(rotated, rotated.order.access.host_key)
+
+    assert (told.stdout, told.exit_status) != ("", 0)
+    assert "root:" not in told.stdout
+    assert await rotated.shows() == rotated.order.access.host_key
+
+
+@pytest.mark.needs("root")
+async def test_what_is_no_key_leaves_the_guest_as_it_was(rotated):
+    broken = evolve(rotated.order.access.rotation, host_key_private="no key\n")
+    await rotate(rotated, evolve(rotated.order.access, rotation=broken))
+    still = await rotated.shows()
+    await rotate(rotated)
+
+    assert still == rotated.order.access.host_key
+    assert await rotated.shows() == rotated.order.access.rotation.host_key
+
+
+@pytest.mark.needs("root")
+async def test_a_guest_that_shows_another_key_is_told_nothing(guests, caplog):
+    machine = Machine(guests, host_key=HostKey.ROTATED)
+    other = evolve(machine.order.access, host_key=new_order("guest").access.host_key)
+    await rotate(machine, other)
+
+    assert await machine.shows() == machine.order.access.host_key
+    assert "HostKeyNotVerifiable" in caplog.text
+
+
+@pytest.mark.needs("root")
+async def test_two_who_rotate_at_once_leave_the_next_key(rotated):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rotate, rotated)
+        tasks.start_soon(rotate, rotated)
+
+    assert await rotated.shows() == rotated.order.access.rotation.host_key
+
+
+async def test_where_the_key_stays_there_is_no_door(guests):
+    machine = Machine(guests)
+    await rotate(machine)
+
+    assert await machine.shows() == machine.order.access.host_key
 
 
 async def test_a_guest_without_a_document_has_no_host_key(guests):

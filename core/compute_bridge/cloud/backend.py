@@ -10,8 +10,8 @@ from attrs import evolve
 from compute_bridge.cloud.catalog_offers import CatalogOffers
 from compute_bridge.cloud.listing import Listing
 from compute_bridge.cloud.machine import Cloud, Machine, Machines, MachineState
-from compute_bridge.cloud.settings import CloudSettings
-from compute_bridge.cloud.ssh import shown_host_key
+from compute_bridge.cloud.settings import CloudSettings, HostKey
+from compute_bridge.cloud.ssh import rotate_host_key, shown_host_key
 from compute_bridge.model.catalog import Catalog
 from compute_bridge.model.ids import BackendName, InstanceId, Token
 from compute_bridge.model.resources import Capability, Requirements
@@ -151,9 +151,11 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         return evolve(order, offer=self._offers.there(order.offer))
 
     def _never_up(self, order: Order) -> UnservableError:
+        keeps = self._settings.host_key is HostKey.ROTATED
         return UnservableError(
             f"backend {self.name}: {order.ownership.name} took no login within {self._settings.ready_s} s; "
             "look at the image, the network and the SSH port"
+            + ('; where its guests cannot change their host key, set host_key = "injected"' if keeps else "")
         )
 
     async def _create(self, order: Order) -> None:
@@ -194,7 +196,11 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         machine = self._made(await self.listing.recent(), order.token)
         if machine is None or not self._is_up(order, machine):
             return None
-        shown = await shown_host_key(machine.host, machine.tags.port, within_s=_PROBE_S)
+        where = (machine.host, machine.tags.port)
+        shown = await shown_host_key(*where, within_s=_PROBE_S)
+        if shown == order.access.host_key != machine.tags.host_key:
+            await rotate_host_key(*where, order.access, within_s=_PROBE_S)
+            shown = await shown_host_key(*where, within_s=_PROBE_S)
         return True if shown == machine.tags.host_key else None
 
     async def _undo(self, order: Order, error: BaseException) -> None:

@@ -7,15 +7,17 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from compute_bridge.cloud import rotation
+from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.units import UtcMs
-from compute_bridge.ports.backend import Order
+from compute_bridge.ports.backend import HostKeySource, Order
 
 _SSHD = "/etc/ssh/sshd_config.d/00-compute-bridge.conf"
 _UNITS = "/etc/systemd/system"
 _END = "compute-bridge-end"
 
 
-def cloud_config(order: Order, *, port: int, grace_ms: int) -> str:
+def cloud_config(order: Order, settings: CloudSettings, *, grace_ms: int) -> str:
     """Return ``#cloud-config`` and a JSON object, which is YAML: the same order gives the same bytes.
 
     The guest powers off ``grace_ms`` after the order's end, by a timer with an absolute time that outlives a restart
@@ -33,7 +35,7 @@ def cloud_config(order: Order, *, port: int, grace_ms: int) -> str:
         "ssh_pwauth": False,
         "users": [_user(order)],
         "write_files": [
-            _file(_SSHD, _sshd(port)),
+            *_ssh_files(order, settings),
             _file(f"{_UNITS}/{_END}.service", _service()),
             _file(f"{_UNITS}/{_END}.timer", _timer(UtcMs(order.ends_at + grace_ms))),
         ],
@@ -52,8 +54,18 @@ def _user(order: Order) -> dict[str, Any]:
     return user
 
 
-def _file(path: str, content: str) -> dict[str, str]:
-    return {"path": path, "content": content, "owner": "root:root", "permissions": "0644"}
+def _ssh_files(order: Order, settings: CloudSettings) -> list[dict[str, str]]:
+    if settings.host_key_source is not HostKeySource.ROTATED:
+        return [_file(_SSHD, _sshd(settings.ssh_port))]
+    return [
+        _file(_SSHD, _sshd(settings.ssh_port) + rotation.SSHD),
+        _file(rotation.DOOR, rotation.door(order.access.rotation)),
+        _file(rotation.PROGRAM, rotation.program(), permissions="0755"),
+    ]
+
+
+def _file(path: str, content: str, *, permissions: str = "0644") -> dict[str, str]:
+    return {"path": path, "content": content, "owner": "root:root", "permissions": permissions}
 
 
 def _sshd(port: int) -> str:

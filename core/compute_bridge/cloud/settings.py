@@ -1,5 +1,6 @@
 """What every cloud's table of the boot file has."""
 
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,6 +10,14 @@ from compute_bridge.model.boot import about
 from compute_bridge.model.checks import each, few, label, text, whole
 from compute_bridge.model.resources import MAX_DURATION_MS, NetworkPolicy
 from compute_bridge.model.units import HOUR_MS, Milliseconds
+from compute_bridge.ports.backend import HostKeySource
+
+
+class HostKey(StrEnum):
+    """What a guest's host key is, once it is ready."""
+
+    ROTATED = "rotated"
+    INJECTED = "injected"
 
 
 def _words(owner: object, attribute: Any, value: dict[str, str]) -> None:
@@ -53,6 +62,13 @@ class CloudSettings:
         metadata=about("the market's word for a region, where it is not the cloud's own: region = word"),
     )
     ssh_port: int = field(default=22, validator=whole(1, 65535), metadata=about("the port of the guests' SSH servers"))
+    host_key: HostKey = field(
+        default=HostKey.ROTATED,
+        metadata=about(
+            "rotated: the host key that the cloud has seen is replaced before anybody is told of the machine; "
+            "injected: it stays"
+        ),
+    )
     ready_s: int = field(
         default=600, validator=whole(1, 7200), metadata=about("seconds in which a machine must take a login")
     )
@@ -67,6 +83,11 @@ class CloudSettings:
     def _sells_something(self, _attribute: object, value: bool) -> None:
         if not value and not self.spot:
             raise ValueError("neither spot nor on_demand is on sale: allow one of them")
+
+    @property
+    def host_key_source(self) -> HostKeySource:
+        """How the host key of a machine is known that is ready."""
+        return HostKeySource(self.host_key)
 
     def sells(self, shape: str) -> bool:
         """Return whether a machine type is on sale."""

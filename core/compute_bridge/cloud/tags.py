@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.checks import octets, text, whole
 from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import InstanceId, OfferId, Token
@@ -21,11 +22,12 @@ MAC: Final = "cb-mac"
 OFFER: Final = "cb-offer"
 USER: Final = "cb-user"
 HOST_KEY: Final = "cb-host-key"
+HOST_KEY_SOURCE: Final = "cb-host-key-source"
 PORT: Final = "cb-port"
 ENDS_AT: Final = "cb-ends-at"
 SIZE: Final = "cb-size"
 
-NARROW: Final = (OWNER, TOKEN, GRANT, MAC, PORT, ENDS_AT, SIZE)
+NARROW: Final = (OWNER, TOKEN, GRANT, MAC, HOST_KEY_SOURCE, PORT, ENDS_AT, SIZE)
 """The tags that fit a GCE label: at most 63 of ``a-z0-9-``. The others need a wider place, such as metadata."""
 
 
@@ -34,18 +36,23 @@ def token_word(token: Token) -> str:
     return _word(token)
 
 
-def tags_of(order: Order, *, owner: str, port: int) -> dict[str, str]:
-    """Return every tag of the machine of ``order``; the same order gives the same tags."""
+def tags_of(order: Order, settings: CloudSettings) -> dict[str, str]:
+    """Return every tag of the machine of ``order``; the same order gives the same tags.
+
+    The host key is the one that the machine shows when it is ready.
+    """
     size = order.requirements.resources
+    source = settings.host_key_source
     return {
-        OWNER: owner,
+        OWNER: settings.owner,
         TOKEN: _word(order.token),
         GRANT: _word(order.ownership.grant_hash),
         MAC: _word(order.ownership.mac),
         OFFER: order.offer.id,
         USER: order.access.user,
-        HOST_KEY: order.access.host_key,
-        PORT: str(port),
+        HOST_KEY: order.access.host_key_by(source) or "",
+        HOST_KEY_SOURCE: source.value,
+        PORT: str(settings.ssh_port),
         ENDS_AT: str(order.ends_at),
         SIZE: f"{size.cpu_millis}-{size.mem_mib}-{size.disk_gib}-{size.gpus}",
     }
@@ -60,6 +67,7 @@ class OwnedTags:
     offer: OfferId = field(validator=text(1, 128))
     user: str = field(validator=text(1, 32))
     host_key: str = field(validator=text(16, 4096))
+    host_key_source: HostKeySource
     port: int = field(validator=whole(1, 65535))
     ends_at: UtcMs = field(validator=whole(1))
     size: Resources
@@ -77,6 +85,7 @@ class OwnedTags:
                 OfferId(tags[OFFER]),
                 tags[USER],
                 tags[HOST_KEY],
+                HostKeySource(tags[HOST_KEY_SOURCE]),
                 _number(tags[PORT]),
                 UtcMs(_number(tags[ENDS_AT])),
                 _size(tags[SIZE]),
@@ -95,7 +104,7 @@ class OwnedTags:
             port=self.port,
             user=self.user,
             host_key=self.host_key,
-            host_key_source=HostKeySource.INJECTED,
+            host_key_source=self.host_key_source,
             started_at=started_at,
             ends_at=self.ends_at,
         )

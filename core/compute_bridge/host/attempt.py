@@ -8,7 +8,7 @@ import anyio
 from attrs import frozen
 
 from compute_bridge.host.plugin_call import PluginResultError, backend_call
-from compute_bridge.ports.backend import Backend, Instance, Order
+from compute_bridge.ports.backend import Backend, HostKeySource, Instance, Order
 from compute_bridge.ports.clock import Clock, poll
 from compute_bridge.ports.errors import (
     BackendError,
@@ -110,6 +110,9 @@ class Attempt:
             raise UnavailableError(f"{self._name} may or may not exist, nothing is concluded: {error}") from silence
         if found is None:
             raise error
+        if found.host_key_source is not HostKeySource.INJECTED:
+            # Its tags tell what its key will be; only a provision that returns has seen it shown.
+            raise UnavailableError(f"{self._name} exists, and is not known to show its own host key yet: {error}")
         return found
 
     async def _undo(self, error: ComputeBridgeError) -> None:
@@ -173,7 +176,7 @@ def check_instance(order: Order, made: object) -> Instance:
         "token": order.token,
         "ownership": order.ownership,
         "offer": order.offer.id,
-        "host_key": order.access.host_key,
+        "host_key": order.access.host_key_by(made.host_key_source),
     }
     for name, value in wanted.items():
         if getattr(made, name) != value:

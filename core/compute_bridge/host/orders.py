@@ -7,7 +7,7 @@ from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import Token
 from compute_bridge.model.request import EnvelopeBody
 from compute_bridge.model.units import UtcMs
-from compute_bridge.ports.backend import GuestAccess, Offer, Order, Ownership
+from compute_bridge.ports.backend import GuestAccess, KeyRotation, Offer, Order, Ownership
 from compute_bridge.wire import codec
 from compute_bridge.wire.keys import (
     derive_seed,
@@ -62,6 +62,8 @@ def bridge_made_key(identity: Identity, token: Token) -> str:
 
 def _access(identity: Identity, token: Token, body: EnvelopeBody) -> GuestAccess:
     host_seed = derive_seed(identity.secret, "host-key", token)
+    next_seed = derive_seed(identity.secret, "rotated-host-key", token)
+    login_seed = derive_seed(identity.secret, "rotation-login", token)
     if body.ssh_key:
         authorized = require_ssh_public_line(body.ssh_key)
     else:
@@ -71,6 +73,12 @@ def _access(identity: Identity, token: Token, body: EnvelopeBody) -> GuestAccess
         authorized_key=authorized,
         host_key=ssh_public_line(host_seed),
         host_key_private=ssh_private_file(host_seed),
+        rotation=KeyRotation(
+            host_key=ssh_public_line(next_seed),
+            host_key_private=ssh_private_file(next_seed),
+            login_key=ssh_public_line(login_seed),
+            login_key_private=ssh_private_file(login_seed),
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from attrs import field, frozen
+from attrs.validators import instance_of
 
 from compute_bridge.model.checks import label, octets, text, whole
 from compute_bridge.model.ids import BackendName, InstanceId, OfferId, Token
@@ -65,18 +66,46 @@ class Offer:
         return self.runs_oci if image.is_oci else image.name.removeprefix("vm:") in self.images
 
 
+class HostKeySource(StrEnum):
+    """How the host key in a receipt is known, weakest first."""
+
+    INJECTED = "injected"
+    ROTATED = "rotated"
+    GUEST_ATTESTED = "guest-attested"
+
+
+@frozen
+class KeyRotation:
+    """The host key that takes the place of an injected one, and the key of the one login that puts it there.
+
+    For a backend whose control plane sees what is injected: the private half of ``host_key`` goes to the guest over a
+    session that is pinned to the injected key, and nowhere else. Spelt as in :class:`GuestAccess`.
+    """
+
+    host_key: str = field(validator=text(16, 4096))
+    host_key_private: str = field(repr=False)
+    login_key: str = field(validator=text(16, 4096))
+    login_key_private: str = field(repr=False)
+
+
 @frozen
 class GuestAccess:
     """Who may log in to the instance, and the host key that it must show.
 
     ``authorized_key`` and ``host_key`` are OpenSSH public key lines without comment;
     ``host_key_private`` is an OpenSSH private key file, the same bytes for the same token.
+    ``rotation`` is for a backend that injects the host key and then puts another in its place.
     """
 
     user: str = field(validator=text(1, 32))
     authorized_key: str = field(validator=text(16, 4096))
     host_key: str = field(validator=text(16, 4096))
     host_key_private: str = field(repr=False)
+    rotation: KeyRotation
+
+    def host_key_by(self, source: HostKeySource) -> str | None:
+        """Return the host key that a machine shows whose key is known in this way; ``None`` if we cannot know it."""
+        return {HostKeySource.INJECTED: self.host_key, HostKeySource.ROTATED: self.rotation.host_key}.get(source)
 
 
 @frozen
@@ -105,14 +134,6 @@ class Order:
     ends_at: UtcMs = field(validator=whole(1))
 
 
-class HostKeySource(StrEnum):
-    """How the host key in a receipt is known, weakest first."""
-
-    INJECTED = "injected"
-    ROTATED = "rotated"
-    GUEST_ATTESTED = "guest-attested"
-
-
 @frozen
 class Instance:
     """One machine serving one order, as the backend knows it.
@@ -129,7 +150,7 @@ class Instance:
     port: int = field(validator=whole(1, 65535))
     user: str = field(validator=text(1, 32))
     host_key: str = field(validator=text(16, 4096))
-    host_key_source: HostKeySource
+    host_key_source: HostKeySource = field(validator=instance_of(HostKeySource))
     started_at: UtcMs = field(validator=whole(1))
     ends_at: UtcMs = field(validator=whole(1))
     image_digest: bytes = field(default=b"", validator=octets(0, 32))

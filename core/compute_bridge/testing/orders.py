@@ -7,7 +7,7 @@ from compute_bridge.model.ids import Token
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.resources import Posture, Requirements, Resources, TdxNeed
 from compute_bridge.model.units import HOUR_MS, Milliseconds, UtcMs
-from compute_bridge.ports.backend import GuestAccess, Offer, Order, Ownership
+from compute_bridge.ports.backend import GuestAccess, KeyRotation, Offer, Order, Ownership
 from compute_bridge.wire.keys import derive_seed, instance_name, lease_mac, ssh_private_file, ssh_public_line
 
 _SHARE = 4
@@ -63,4 +63,9 @@ def guest_key(token: Token) -> str:
 def _access(user: str, token: Token) -> GuestAccess:
     host = derive_seed(_BRIDGE_SECRET, "testing-host", token)
     guest = derive_seed(_BRIDGE_SECRET, "testing-user", token)
-    return GuestAccess(user, ssh_public_line(guest), ssh_public_line(host), ssh_private_file(host))
+    next_host = derive_seed(_BRIDGE_SECRET, "testing-next-host", token)
+    login = derive_seed(_BRIDGE_SECRET, "testing-login", token)
+    rotation = KeyRotation(
+        ssh_public_line(next_host), ssh_private_file(next_host), ssh_public_line(login), ssh_private_file(login)
+    )
+    return GuestAccess(user, ssh_public_line(guest), ssh_public_line(host), ssh_private_file(host), rotation)

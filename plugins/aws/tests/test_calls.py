@@ -45,7 +45,7 @@ async def test_the_first_lease_makes_one_group(account: AwsWorld, backend: AwsBa
 
 def populate(world: AwsWorld, offer: Offer, number: int) -> list[InstanceId]:
     order = world.order(offer)
-    tags = {"Name": order.ownership.name, **tags_of(order, owner=world.config.owner, port=22022)}
+    tags = {"Name": order.ownership.name, **tags_of(order, world.config)}
     launched = [
         world.physics.launch(
             region="eu-west-1",

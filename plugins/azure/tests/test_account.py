@@ -3,6 +3,7 @@
 import pytest
 
 from compute_bridge.cloud.machine import MachineState
+from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.cloud.tags import tags_of
 from compute_bridge.model.ids import BackendName, OfferId
 from compute_bridge.model.rates import CostBasis, UnitNanos
@@ -11,6 +12,7 @@ from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import ExitCause, Offer
 from compute_bridge_azure.account import Account, Listings, Part, machine_name, read_time
 
+SETTINGS = CloudSettings(owner="me", shapes=("Standard_D2s_v5",))
 GROUP = "/subscriptions/s/resourceGroups/g/providers"
 NOW_MS = UtcMs(2_000_000_000_000)
 
@@ -37,7 +39,7 @@ def thing(kind, name, order, *, tagged=True, **properties):
         "id": f"{GROUP}/{kind}/{name}",
         "name": name,
         "location": "westeurope",
-        "tags": tags_of(order, owner="me", port=22) if tagged else {},
+        "tags": tags_of(order, SETTINGS) if tagged else {},
         "properties": {"provisioningState": "Succeeded", **properties},
     }
 

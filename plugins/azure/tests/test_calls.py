@@ -37,7 +37,7 @@ def fill(world, backend, offer, count):
             shape=offer.shape,
             name=order.ownership.name,
             name_scope=SCOPE,
-            tags=tags_of(order, owner=world.config.owner, port=world.config.ssh_port),
+            tags=tags_of(order, world.config),
             document={key: value for key, value in document.items() if key != "tags"},
         ).machine
         world.arm.machines._add_parts(machine, document)

@@ -167,14 +167,14 @@ class ToyCloud(Cloud):
 
     async def create(self, order: Order) -> None:
         """Make the machine; the same token gets the same one."""
-        document = cloud_config(order, port=self._settings.ssh_port, grace_ms=_GRACE_MS)
+        document = cloud_config(order, self._settings, grace_ms=_GRACE_MS)
         wanted = {
             "token": token_word(order.token),
             "name": order.ownership.name,
             "shape": order.offer.shape,
             "zone": order.offer.zone,
             "spot": order.offer.spot,
-            "tags": tags_of(order, owner=self._settings.owner, port=self._settings.ssh_port),
+            "tags": tags_of(order, self._settings),
             "user_data": b64encode(document.encode()).decode(),
         }
         await self._calls.change("create a machine", lambda: self._api.ask("POST", "/machines", wanted))

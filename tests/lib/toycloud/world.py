@@ -3,6 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from secrets import token_hex
 
+from compute_bridge.cloud.settings import HostKey
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName
 from compute_bridge.model.manifest import ImageRef
@@ -16,10 +17,14 @@ from toycloud.cloud import ToySettings, open_toy
 
 
 class ToyWorld(CloudWorld):
-    """An account at the toy cloud, whose listings may miss a new machine for ``propagation_ms``."""
+    """An account at the toy cloud, whose listings may miss a new machine for ``propagation_ms``.
 
-    def __init__(self, *, propagation_ms: int = 0) -> None:
+    Host keys are rotated only where a test asks for it: that needs guests with a root user.
+    """
+
+    def __init__(self, *, propagation_ms: int = 0, host_key: HostKey = HostKey.INJECTED) -> None:
         self.propagation_ms = propagation_ms
+        self.host_key = host_key
         super().__init__()
         self._api_key = token_hex(16)
         self._server = WireServer(ToyFacade(self.physics, self._api_key).answer)
@@ -36,6 +41,7 @@ class ToyWorld(CloudWorld):
             shapes=("toy-*",),
             spot=True,
             ssh_port=2222,
+            host_key=self.host_key,
             port=self._server.port,
             api_key=reference,
             window_ms=2 * self.propagation_ms,

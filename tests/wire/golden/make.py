@@ -450,6 +450,8 @@ def derived_vector() -> dict[str, Any]:
         "instance_name": name,
         "host_key_seed": derive_seed(BRIDGE_SECRET, "host-key", token).hex(),
         "user_key_seed": derive_seed(BRIDGE_SECRET, "user-key", token).hex(),
+        "rotated_host_key_seed": derive_seed(BRIDGE_SECRET, "rotated-host-key", token).hex(),
+        "rotation_login_seed": derive_seed(BRIDGE_SECRET, "rotation-login", token).hex(),
         "host_key_public": ssh_public_line(derive_seed(BRIDGE_SECRET, "host-key", token)),
         "host_key_private": ssh_private_file(derive_seed(BRIDGE_SECRET, "host-key", token)),
         "cb_mac": lease_mac(BRIDGE_SECRET, name, SIGNED_GRANT.hash).hex(),

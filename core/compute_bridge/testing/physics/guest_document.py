@@ -17,9 +17,13 @@ _PORT = re.compile(r"^Port (\d+)$", re.M)
 
 @frozen
 class GuestDocument:
-    """What a guest does with its user data: SSH on ``port``, and a power-off at ``powers_off_ms``, if at all."""
+    """What a guest does with its user data: SSH on ``port``, and a power-off at ``powers_off_ms``, if at all.
+
+    ``files`` are those of SSH's own folder and of programs, by path.
+    """
 
     host_key_private: str = field(default="", repr=False)
+    files: Mapping[str, str] = field(factory=dict, repr=False)
     users: Mapping[str, tuple[str, ...]] = field(factory=dict)
     port: int = 22
     powers_off_ms: int | None = None
@@ -34,6 +38,7 @@ class GuestDocument:
             files = {file["path"]: file["content"] for file in document.get("write_files", ())}
             return cls(
                 host_key_private=document.get("ssh_keys", {}).get("ed25519_private", ""),
+                files=files,
                 users=_users(document),
                 port=_port(files),
                 powers_off_ms=_powers_off_ms(files, document.get("runcmd", ())),
@@ -46,9 +51,13 @@ def _users(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {user["name"]: tuple(user.get("ssh_authorized_keys", ())) for user in document.get("users", ())}
 
 
+def sshd_settings(files: Mapping[str, str]) -> str:
+    """Return what stands in the files that the SSH server's settings include."""
+    return "\n".join(text for path, text in sorted(files.items()) if path.startswith(_SSHD))
+
+
 def _port(files: Mapping[str, str]) -> int:
-    settings = "\n".join(text for path, text in sorted(files.items()) if path.startswith(_SSHD))
-    found = _PORT.search(settings)
+    found = _PORT.search(sshd_settings(files))
     return int(found[1]) if found else 22
 
 

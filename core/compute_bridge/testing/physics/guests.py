@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from attrs import define, field
 
-from compute_bridge.testing.physics.guest_document import GuestDocument
+from compute_bridge.testing.physics.guest_document import GuestDocument, sshd_settings
 from compute_bridge.testing.physics.matter import State
 
 _TRIES = 100
@@ -25,7 +25,7 @@ _OVER = (State.ENDING, State.GONE, State.FAILED)
 # A server whose process is gone sends no more; this is what a client of a host without a server sees.
 _RESET = struct.pack("ii", 1, 0)
 _SETTINGS = """\
-HostKey {folder}/host_key
+HostKey {folder}/etc/ssh/ssh_host_ed25519_key
 AuthorizedKeysFile {folder}/keys/%u
 PidFile none
 UsePAM no
@@ -35,6 +35,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 LogLevel QUIET
 """
+_PLACES = ("/etc/ssh/", "/usr/local/sbin/")
 
 
 def random_address() -> str:
@@ -159,15 +160,32 @@ class Guests:
 
     def _install(self, guest: _Guest) -> Path:
         folder = Path(self._folder.name) / str(len(list(Path(self._folder.name).iterdir())))
-        (folder / "keys").mkdir(parents=True)
-        key = folder / "host_key"
+        document = guest.document
+        for place in ("/keys/", *_PLACES):
+            Path(f"{folder}{place}").mkdir(parents=True)
+        key = folder / "etc/ssh/ssh_host_ed25519_key"
         key.touch(mode=0o600)
-        key.write_text(guest.document.host_key_private)
-        for user, keys in guest.document.users.items():
+        key.write_text(document.host_key_private)
+        for user, keys in document.users.items():
             (folder / "keys" / user).write_text("".join(f"{line}\n" for line in keys))
+        for path, content in document.files.items():
+            if f"{Path(path).parent}/" in _PLACES:
+                file = Path(f"{folder}{path}")
+                file.write_text(_moved(content, folder))
+                file.chmod(0o755)
         settings = folder / "sshd_config"
-        settings.write_text(_SETTINGS.format(folder=folder))
+        settings.write_text(_SETTINGS.format(folder=folder) + _moved(sshd_settings(document.files), folder))
         return settings
+
+
+def _moved(text: str, folder: Path) -> str:
+    """Return a file of a guest as it reads where the guest's root folder is ``folder``, on a machine with no init.
+
+    Its server reads its key anew for each connection, so that nothing is to be reloaded.
+    """
+    for place in _PLACES:
+        text = text.replace(place, f"{folder}{place}")
+    return text.replace(" .ssh/authorized_keys", f" {folder}/keys/%u").replace("systemctl ", "true ")
 
 
 def _listener(port: int) -> socket.socket:

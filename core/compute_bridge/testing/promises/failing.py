@@ -180,5 +180,7 @@ def _told(error: BaseException) -> str:
 
 
 def _secrets(world: World, order: Order) -> list[str]:
-    key = [line for line in order.access.host_key_private.splitlines() if not line.startswith("-----")]
-    return [*world.secrets(), *key]
+    rotation = order.access.rotation
+    files = (order.access.host_key_private, rotation.host_key_private, rotation.login_key_private)
+    keys = [line for file in files for line in file.splitlines() if not line.startswith("-----")]
+    return [*world.secrets(), *keys]

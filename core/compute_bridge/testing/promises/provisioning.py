@@ -63,8 +63,9 @@ class ProvisioningPromises(Situation):
         """
         line = require_ssh_public_line(instance.host_key)
         assert instance.host_key == line, "the host key is more than type and key: leave the comment out"
-        if instance.host_key_source is HostKeySource.INJECTED:
-            assert instance.host_key == order.access.host_key, "the host key is said to be injected, and is another"
+        if instance.host_key_source is not HostKeySource.GUEST_ATTESTED:
+            said, ordered = instance.host_key_source, order.access.host_key_by(instance.host_key_source)
+            assert instance.host_key == ordered, f"the host key is said to be {said}, and is another"
 
     async def test_provision_is_idempotent_by_token(
         self, world: World, backend: Backend, order: Order, instance: Instance

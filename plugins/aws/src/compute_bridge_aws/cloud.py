@@ -83,7 +83,7 @@ class AwsCloud(NoticedCloud):
     def refuse(self, order: Order) -> None:
         """Refuse a zone without a subnet, and a document that EC2 would not take."""
         self._table(order.offer)
-        size = len(user_data(order, port=self._config.ssh_port).encode())
+        size = len(user_data(order, self._config).encode())
         if size > MAX_USER_DATA:
             raise UnservableError(
                 f"backend {self._account.name}: the guest's document has {size} bytes, EC2 takes {MAX_USER_DATA}; "

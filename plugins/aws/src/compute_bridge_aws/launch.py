@@ -34,9 +34,9 @@ class Image:
     least_gib: int
 
 
-def user_data(order: Order, *, port: int) -> str:
+def user_data(order: Order, config: AwsConfig) -> str:
     """Return the document that the guest starts by."""
-    return cloud_config(order, port=port, grace_ms=GUEST_GRACE_MS)
+    return cloud_config(order, config, grace_ms=GUEST_GRACE_MS)
 
 
 def launch_request(order: Order, config: AwsConfig, region: AwsRegion, *, image: Image, group: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def launch_request(order: Order, config: AwsConfig, region: AwsRegion, *, image:
         "NetworkInterfaces": [_interface(config, subnet=region.subnets[order.offer.zone], group=group)],
         "BlockDeviceMappings": [_root_disk(order.requirements.resources.disk_gib, config, image)],
         "TagSpecifications": _tagged(order, config),
-        "UserData": user_data(order, port=config.ssh_port),
+        "UserData": user_data(order, config),
     }
     if order.offer.posture is Posture.SEV_SNP:
         request["CpuOptions"] = _SNP
@@ -107,7 +107,7 @@ def _root_disk(size_gib: int, config: AwsConfig, image: Image) -> dict[str, Any]
 
 
 def _tagged(order: Order, config: AwsConfig) -> list[dict[str, Any]]:
-    tags = {NAME: order.ownership.name, **tags_of(order, owner=config.owner, port=config.ssh_port)}
+    tags = {NAME: order.ownership.name, **tags_of(order, config)}
     pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
     kinds = [*_KINDS, *(["spot-instances-request"] if order.offer.spot else [])]
     return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]

@@ -86,7 +86,7 @@ def network_of(config: AzureConfig, order: Order) -> GuestNetwork | None:
 
 def machine_body(config: AzureConfig, order: Order) -> dict[str, Any]:
     """Return the body of the PUT; the same order gives the same body. It holds the guest's host key."""
-    tags = tags_of(order, owner=config.owner, port=config.ssh_port)
+    tags = tags_of(order, config)
     body: dict[str, Any] = {
         "location": order.offer.region,
         "tags": tags,
@@ -145,7 +145,7 @@ def _os(config: AzureConfig, order: Order) -> dict[str, Any]:
 
 
 def _custom_data(config: AzureConfig, order: Order) -> str:
-    document = cloud_config(order, port=config.ssh_port, grace_ms=GUEST_GRACE_MS)
+    document = cloud_config(order, config, grace_ms=GUEST_GRACE_MS)
     return base64.b64encode(document.encode()).decode()
 
 

@@ -38,7 +38,7 @@ def run_s(order: Order, *, now_ms: int) -> int:
 
 def machine_body(config: GcpConfig, region: GcpRegion, image: GcpImage, order: Order, *, now_ms: int) -> dict[str, Any]:
     """Return the body of the one call that makes the machine of ``order``."""
-    tags = tags_of(order, owner=config.owner, port=config.ssh_port)
+    tags = tags_of(order, config)
     labels = {name: tags[name] for name in NARROW}
     zone = order.offer.zone
     body = {
@@ -87,7 +87,7 @@ def _interface(config: GcpConfig, region: GcpRegion) -> dict[str, Any]:
 
 def _metadata(config: GcpConfig, order: Order, tags: dict[str, str]) -> list[dict[str, str]]:
     values = {
-        "user-data": cloud_config(order, port=config.ssh_port, grace_ms=GUEST_GRACE_MS),
+        "user-data": cloud_config(order, config, grace_ms=GUEST_GRACE_MS),
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",
         "serial-port-enable": "FALSE",

@@ -77,7 +77,7 @@ def explained(machine: Machine, recorded: InstanceExit | None) -> Machine:
 
 def failed_machine(config: GcpConfig, order: Order, failure: BackendError) -> Machine:
     """Return what stands for a machine that was accepted and never came."""
-    tags = OwnedTags.read(tags_of(order, owner=config.owner, port=config.ssh_port), name=order.ownership.name)
+    tags = OwnedTags.read(tags_of(order, config), name=order.ownership.name)
     return Machine(
         id=instance_id(order.offer.zone, order.ownership.name),
         state=MachineState.ENDING,

@@ -7,6 +7,7 @@ from types import ModuleType
 from attrs import evolve
 
 from compute_bridge.api import Backend, BackendContext
+from compute_bridge.cloud.settings import HostKey
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
@@ -58,6 +59,7 @@ def config(endpoint_url: str = "") -> AwsConfig:
         egress_cost=Nanos(90_000_000),
         endpoint_url=endpoint_url,
         ssh_port=22022,
+        host_key=HostKey.INJECTED,
     )
 
 

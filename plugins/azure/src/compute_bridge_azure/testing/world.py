@@ -8,6 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from compute_bridge.api import Backend, BackendContext
+from compute_bridge.cloud.settings import HostKey
 from compute_bridge.cloud.tags import GRANT, MAC, OWNER, TOKEN
 from compute_bridge.model.boot import FilePath, SecretRef
 from compute_bridge.model.ids import BackendName, InstanceId
@@ -113,6 +114,7 @@ class AzureWorld(CloudWorld):
             address_cost=NanosPerHour(5_000_000),
             egress_cost=Nanos(87_000_000),
             ssh_port=_SSH_PORT,
+            host_key=HostKey.INJECTED,
             ready_s=60,
             arm=self.arm.url,
             authority=self.arm.url,

@@ -6,6 +6,7 @@ from importlib import import_module
 from anyio import to_thread
 from attrs import evolve
 
+from compute_bridge.cloud.settings import HostKey
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
@@ -104,6 +105,7 @@ def config_for(url: str) -> GcpConfig:
             GcpImage(name="debian-13", project=IMAGE_PROJECT, family="debian-13", confidential=True),
             GcpImage(name="debian-11", project=IMAGE_PROJECT, image="debian-11-v1"),
         ),
+        host_key=HostKey.INJECTED,
         tdx_zones=TDX_ZONES,
         sev_snp_zones=SNP_ZONES,
         confidential_cost=UnitNanos(vcpu=NanosPerHour(5_000_000)),

@@ -1,0 +1,124 @@
+"""The backend over a cloud replaces the host key that the cloud has seen, whatever happens on the way."""
+
+import logging
+
+import pytest
+from attrs import evolve
+from toycloud.cloud import ToyApi, ToyCloud
+from toycloud.world import ToyWorld
+
+from compute_bridge.cloud.settings import HostKey
+from compute_bridge.cloud.ssh import rotate_host_key, shown_host_key
+from compute_bridge.model.ids import BackendName
+from compute_bridge.ports.backend import BackendContext, HostKeySource
+from compute_bridge.ports.errors import UnservableError
+from compute_bridge.testing.physics.engine import Physics
+from compute_bridge.testing.physics.guests import Guests
+from compute_bridge.testing.physics.toy import ZONES
+
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd", "root")]
+
+
+@pytest.fixture
+def world():
+    with ToyWorld(host_key=HostKey.ROTATED) as world:
+        yield world
+
+
+@pytest.fixture
+def cloud(world):
+    """The calls of another process, which may die after any of them."""
+    settings = world.settings()
+    context = BackendContext(BackendName("toy"), world.clock, lambda _: b"")
+    return ToyCloud(context, settings, ToyApi(settings.port, world.secrets()[0]))
+
+
+async def an_order(world, backend):
+    return world.order((await backend.offers())[0])
+
+
+async def running(cloud):
+    """Return the one machine, once it takes logins."""
+    while True:
+        [machine] = (await cloud.machines()).values()
+        if machine.host and await shown_host_key(machine.host, machine.tags.port, within_s=10):
+            return machine
+
+
+async def shown(instance):
+    return await shown_host_key(instance.host, instance.port, within_s=10)
+
+
+async def test_a_machine_shows_the_next_key_and_its_instance_tells_so(world):
+    async with world.open() as backend:
+        order = await an_order(world, backend)
+        instance = await backend.provision(order)
+
+    assert instance.host_key_source is HostKeySource.ROTATED
+    assert instance.host_key == order.access.rotation.host_key == await shown(instance)
+    assert [call.op for call in world.physics.calls if call.changes] == ["create"]
+
+
+async def test_a_bridge_that_died_before_the_rotation_is_followed_by_one_that_rotates(world, cloud):
+    async with world.open() as backend:
+        order = await an_order(world, backend)
+        await cloud.create(order)
+        await running(cloud)
+        instance = await backend.provision(order)
+
+    assert instance.host_key == order.access.rotation.host_key == await shown(instance)
+    assert await world.running() == {instance.id}
+
+
+async def test_a_bridge_that_died_after_the_rotation_is_followed_by_one_that_finds_it_done(world, cloud, caplog):
+    async with world.open() as backend:
+        order = await an_order(world, backend)
+        await cloud.create(order)
+        machine = await running(cloud)
+        await rotate_host_key(machine.host, machine.tags.port, order.access, within_s=10)
+        with caplog.at_level(logging.WARNING):
+            instance = await backend.provision(order)
+
+    assert instance.host_key == order.access.rotation.host_key == await shown(instance)
+    assert caplog.text == ""
+
+
+async def test_a_table_that_rotates_no_more_keeps_what_a_machine_was_made_with(world, cloud):
+    async with world.open() as backend:
+        order = await an_order(world, backend)
+        await cloud.create(order)
+        await running(cloud)
+    world.host_key = HostKey.INJECTED
+    async with world.open() as backend:
+        found = await backend.find(order.token)
+        [owned] = await backend.list_owned()
+
+    assert found == owned
+    assert (found.host_key, found.host_key_source) == (order.access.rotation.host_key, HostKeySource.ROTATED)
+
+
+class Closed(Guests):
+    """Guests in which the program behind the door does not work."""
+
+    def boot(self, machine, user_data, state):
+        return super().boot(machine, user_data.replace(b"ssh-keygen -y", b"false"), state)
+
+
+class ClosedWorld(ToyWorld):
+    """A cloud of such guests, that are given up soon."""
+
+    def settings(self):
+        return evolve(super().settings(), ready_s=2)
+
+    def make_physics(self):
+        return Physics(self.clock, zones=ZONES, guests=Closed())
+
+
+async def test_a_guest_that_keeps_its_injected_key_is_ended():
+    with ClosedWorld(host_key=HostKey.ROTATED) as world:
+        async with world.open() as backend:
+            with pytest.raises(UnservableError, match='set host_key = "injected"'):
+                await backend.provision(await an_order(world, backend))
+
+        assert await world.running() == frozenset()
+        assert world.physics.leftovers() == ()
