@@ -311,6 +311,16 @@ def test_an_end_that_is_moved_as_its_keeper_comes_to_keep_it_does_not_come(agent
     assert f"lease {TOKEN}" in agent.ask("list", {})
 
 
+def test_a_lease_that_cannot_be_ended_is_tried_once_a_sample(agent: Agent, programs: Path):
+    lease = agent.lease(podman="true", sample_ms="5000")
+    (lease / "run").write_text("pid 0\ndeadline_up 1\n")
+    program(programs, "sleep", f'echo "$1" >>{agent.state}/slept; rm {lease}/record')
+    command = [*agent.shell, str(agent.file), str(agent.state), "keep", TOKEN]
+    subprocess.run(command, env=agent.environment, check=True, start_new_session=True)
+
+    assert (agent.state / "slept").read_text().splitlines() == ["5.000"]
+
+
 @pytest.mark.parametrize("now", ["1000000000000", "2500000000000"], ids=["years behind", "years ahead"])
 def test_the_wall_clock_of_the_rack_host_moves_no_end(agent: Agent, server: str, programs: Path, now: str):
     agent.ask("create", {**CREATE, "guest_sshd": server})

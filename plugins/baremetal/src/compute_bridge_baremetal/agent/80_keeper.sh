@@ -38,7 +38,8 @@ keeper_nap() {
     nap=$every
     if [ -f "$lease/run" ]; then
         left=$(($(number "$lease/run" deadline_up) - $(uptime_ms)))
-        [ "$left" -gt "$nap" ] || nap=$left
+        # What is overdue and cannot be ended is tried once a sample, or it would keep the rack host busy.
+        [ "$left" -le 0 ] || [ "$left" -gt "$nap" ] || nap=$left
     fi
     [ "$nap" -gt 20 ] || nap=20
     [ ! -f "$lease/record" ] || unlocked pause_ms "$nap"
