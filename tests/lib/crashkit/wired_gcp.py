@@ -1,11 +1,13 @@
 """A project at Google for each schedule: Compute Engine's own protocol on loopback, asked by google-cloud-compute."""
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import evolve
 
+from compute_bridge.cloud.settings import HostKey
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.matter import Then
@@ -38,6 +40,9 @@ def open_account(folder: Path, _ground: Path) -> Generator[WiredCloud]:
     """Open a project for one schedule."""
     world = _World()
     key = secret_file(folder / "secrets" / "key", world.key)
-    config = evolve(world.config, credentials=key, regions=world.config.regions[:1], watch_ms=WATCH_MS)
-    with wired("gcp", world, config, world.fake.wire.errors, region=config.regions[0].name) as cloud:
+    # The one of the three clouds whose machines' host keys are rotated, where guests have a root user.
+    host_key = HostKey.ROTATED if os.geteuid() == 0 else HostKey.INJECTED
+    regions = world.config.regions[:1]
+    config = evolve(world.config, credentials=key, regions=regions, watch_ms=WATCH_MS, host_key=host_key)
+    with wired("gcp", world, config, world.fake.wire.errors, region=regions[0].name) as cloud:
         yield cloud
