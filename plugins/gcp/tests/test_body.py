@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 
 from compute_bridge.cloud.catalog_offers import CatalogOffers
+from compute_bridge.cloud.tags import NARROW
 from compute_bridge.model.ids import BackendName, Token
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.resources import NetworkPolicy
@@ -32,9 +33,7 @@ SKUS = [
 
 
 def ordered(**changes):
-    shape = ShapeSeen(
-        "europe-west4-a", "c3-standard-4", 4, 16384, {}, "x86_64", has_local_disks=False, is_deprecated=False
-    )
+    shape = ShapeSeen("europe-west4-a", "c3-standard-4", 4, 16384, {}, "x86_64", local_disks=0, is_deprecated=False)
     catalog = catalog_of(BackendName("b"), CONFIG, ["europe-west4-a"], [shape], SKUS, observed_at=NOW)
     [(_, offer)] = CatalogOffers(BackendName("b"), CONFIG, ("debian-13",), catalog).pairs
     needs = evolve(needs_of(offer), **changes)
@@ -82,7 +81,7 @@ def test_the_machine_ends_by_the_vendors_hand_and_is_never_moved_or_restarted():
 def test_labels_hold_what_a_label_takes_and_metadata_the_rest():
     made = body()
 
-    assert set(made["labels"]) == {"cb-owner", "cb-token", "cb-grant", "cb-mac", "cb-port", "cb-ends-at", "cb-size"}
+    assert set(made["labels"]) == set(NARROW)
     assert {"cb-offer", "cb-user", "cb-host-key"} < metadata(made).keys()
     assert all(len(value) <= 63 for value in made["labels"].values())
     assert made["disks"][0]["initialize_params"]["labels"] == made["labels"]

@@ -52,7 +52,7 @@ def in_euros(sku):
 
 def test_every_page_is_read_and_every_zone_has_its_rows(sdk, bare_world):
     catalog = read(sdk, bare_world.config)
-    shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4", "a2-highgpu-1g"}
+    shapes = {"e2-standard-2", "n2d-standard-2", "c3-standard-4", "c3-standard-4-lssd", "a2-highgpu-1g"}
 
     assert {one.zone for one in catalog.rows} == EVERYWHERE
     assert {one.shape for one in catalog.rows} == shapes
@@ -89,6 +89,41 @@ def test_a_gpu_without_a_price_is_not_sold(sdk, bare_world):
     skus = [sku for sku in sdk.skus() if not sku.description.startswith("Nvidia Tesla A100 GPU")]
 
     assert row(read(sdk, bare_world.config, skus=skus), "a2-highgpu-1g") is None
+
+
+@pytest.mark.parametrize(("spot", "core", "ram", "gib"), [(False, 1, 1, 80_000_000), (True, 3, 3, 40_000_000)])
+def test_local_disks_are_part_of_the_cost(sdk, bare_world, spot, core, ram, gib):
+    found = row(read(sdk, bare_world.config), "c3-standard-4-lssd", spot=spot)
+    bare = 4 * (33_982_000 // core) + 16 * (4_556_000 // ram)
+
+    assert found.cost.units.machine == bare + ceil(Fraction(375 * gib, 730))
+
+
+def test_local_disks_of_a_family_with_prices_of_its_own_are_not_sold(sdk, bare_world):
+    assert row(read(sdk, bare_world.config, shapes=("c4-*",)), "c4-standard-4-lssd") is None
+
+
+def test_local_disks_without_a_price_are_not_sold(sdk, bare_world):
+    skus = [sku for sku in sdk.skus() if not sku.description.startswith("SSD backed Local Storage in")]
+
+    assert row(read(sdk, bare_world.config, skus=skus), "c3-standard-4-lssd") is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "posture"),
+    [
+        ("c3-standard-4", Posture.TDX),
+        ("a3-highgpu-1g", Posture.TDX),
+        ("c3-standard-4-lssd", Posture.NONE),
+        ("n2d-standard-2", Posture.SEV_SNP),
+        ("e2-standard-2", Posture.NONE),
+    ],
+)
+def test_what_is_protected_is_known_by_shape_and_zone(sdk, bare_world, shape, posture):
+    rows = read(sdk, bare_world.config, shapes=("c3-*", "a3-*", "n2d-*", "e2-*"))
+
+    assert row(rows, shape, zone="europe-west4-a").posture is posture
+    assert row(rows, shape, zone="europe-west4-b").posture is Posture.NONE
 
 
 def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):
@@ -181,6 +216,22 @@ def region(**left):
 )
 def test_a_row_fits_where_every_quota_that_it_counts_against_has_room(sdk, bare_world, left, spot, fits):
     found = row(read(sdk, bare_world.config), "e2-standard-2", spot=spot)
+
+    assert fits is room_in([region(**left)])(found)
+
+
+@pytest.mark.parametrize(
+    ("left", "spot", "fits"),
+    [
+        ({"NVIDIA_A100_GPUS": 1.0}, False, True),
+        ({"NVIDIA_A100_GPUS": 0.0}, False, False),
+        ({"NVIDIA_A100_GPUS": 0.0}, True, True),
+        ({"PREEMPTIBLE_NVIDIA_A100_GPUS": 0.0}, True, False),
+        ({"NVIDIA_L4_GPUS": 0.0}, False, True),
+    ],
+)
+def test_gpus_count_against_the_quota_of_their_kind(sdk, bare_world, left, spot, fits):
+    found = row(read(sdk, bare_world.config), "a2-highgpu-1g", spot=spot)
 
     assert fits is room_in([region(**left)])(found)
 

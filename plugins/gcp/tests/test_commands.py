@@ -54,7 +54,7 @@ def test_a_refresh_stores_every_row_and_doubts_none(run, tmp_path):
     code, [told] = run("catalog", "refresh")
 
     assert Exit.OK == code
-    assert (12, []) == (told["rows"], told["findings"])
+    assert (16, []) == (told["rows"], told["findings"])
     stored = json.loads((tmp_path / "state" / "catalog" / "gcp-1.json").read_text())
     assert {"europe-west4"} == {row["region"] for row in stored["rows"]}
 

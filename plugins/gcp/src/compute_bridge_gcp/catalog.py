@@ -35,10 +35,9 @@ def catalog_of(
 
 
 def _is_sold(config: GcpConfig, shape: ShapeSeen) -> bool:
-    """Return whether a shape is on sale and all its cost can be told: local disks have prices of their own."""
     return (
         config.sells(shape.name)
-        and not (shape.is_deprecated or shape.has_local_disks)
+        and not shape.is_deprecated
         and (shape.architecture or "x86_64") == config.architecture
         and shape.vcpus > 0
         and shape.mem_mib > 0

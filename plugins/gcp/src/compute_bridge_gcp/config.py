@@ -123,7 +123,7 @@ class GcpConfig(CloudSettings):
     tdx_zones: tuple[str, ...] = field(
         default=(),
         validator=each(_zone, 0, 64),
-        metadata=about("where c3-standard machines are sold as trust domains; no API tells, so say it here"),
+        metadata=about("where c3-standard and a3-highgpu-1g are sold as trust domains; no API tells, so say it here"),
     )
     sev_snp_zones: tuple[str, ...] = field(
         default=(), validator=each(_zone, 0, 64), metadata=about("where n2d machines are sold with SEV-SNP; likewise")
@@ -168,9 +168,11 @@ class GcpConfig(CloudSettings):
     def posture(self, zone: str, shape: str) -> Posture:
         """Return how a machine of ``shape`` is protected in ``zone``.
 
-        Source: only c3-standard has TDX and only n2d has SEV-SNP (vendor's documentation, 2026-11).
+        Source: only c3-standard without local disks and a3-highgpu-1g have TDX, and only n2d has SEV-SNP (vendor's
+        documentation, 2026-11).
         """
-        if shape.startswith("c3-standard-") and zone in self.tdx_zones:
+        has_tdx = shape == "a3-highgpu-1g" or (shape.startswith("c3-standard-") and not shape.endswith("-lssd"))
+        if has_tdx and zone in self.tdx_zones:
             return Posture.TDX
         if shape.startswith("n2d-") and zone in self.sev_snp_zones:
             return Posture.SEV_SNP

@@ -53,7 +53,7 @@ class RegionSeen:
 
 @frozen
 class ShapeSeen:
-    """One machine type in one zone."""
+    """One machine type in one zone. ``local_disks`` is how many it comes with."""
 
     zone: str
     name: str
@@ -61,7 +61,7 @@ class ShapeSeen:
     mem_mib: int
     accelerators: Mapping[str, int]
     architecture: str
-    has_local_disks: bool
+    local_disks: int
     is_deprecated: bool
 
 
@@ -164,7 +164,7 @@ def shape_in(message: Any) -> ShapeSeen:
         mem_mib=message.memory_mb,
         accelerators={one.guest_accelerator_type: one.guest_accelerator_count for one in message.accelerators},
         architecture=message.architecture.lower(),
-        has_local_disks=bool(message.bundled_local_ssds.partition_count),
+        local_disks=message.bundled_local_ssds.partition_count,
         is_deprecated=message.deprecated.state in ("DEPRECATED", "OBSOLETE", "DELETED"),
     )
 

@@ -26,6 +26,11 @@ _DISK = {
     "pd-standard": re.compile(r"Storage PD Capacity(?: in .+)?"),
 }
 _ADDRESS = re.compile(r"External IP Charge on a (?P<kind>Standard|Spot Preemptible) VM(?: in .+)?")
+_LOCAL_DISK = re.compile(r"SSD backed Local Storage(?P<spot> attached to Spot Preemptible VMs)?(?: in .+)?")
+# Families whose local disks have the one general price, in parts of this size; others have prices of their own.
+# Source: the vendor's page on Local SSD disks.
+_LOCAL_DISK_FAMILIES = ("a2", "a3", "c3", "c3d", "g2")
+_LOCAL_DISK_GIB = 375
 _GPU = re.compile(
     r"Nvidia (?:Tesla )?(?P<kind>[A-Z]\d+)(?: (?P<gb>\d+)GB)? GPU"
     r"(?P<spot> attached to Spot Preemptible VMs)? running in .+"
@@ -41,7 +46,7 @@ _SHARES = {"e2-micro": Fraction(1, 4), "e2-small": Fraction(1, 2), "e2-medium": 
 
 @frozen
 class PriceKey:
-    """What a price is for: a part of a family of shapes, a ``disk``, an ``address`` or a ``gpu``."""
+    """What a price is for: a part of a family of shapes, a ``disk``, a ``local`` disk, an ``address`` or a ``gpu``."""
 
     region: str
     what: str
@@ -69,14 +74,22 @@ class Prices:
         ram = self._nanos.get(PriceKey(region, family, "Ram", spot))
         if core is None or ram is None:
             return None
-        gpus = [
+        more = [
             self._nanos.get(PriceKey(region, "gpu", _accelerator(kind), spot), 0) * count
             for kind, count in shape.accelerators.items()
         ]
-        if not all(gpus):
+        if shape.local_disks:
+            more.append(self._local_disks(region, family, shape.local_disks, spot=spot))
+        if not all(more):
             return None
         vcpus = _SHARES.get(shape.name, Fraction(1)) * (shape.vcpus if shape.name not in _SHARES else 1)
-        return NanosPerHour(ceil(core * vcpus + Fraction(ram * shape.mem_mib, 1024)) + sum(gpus))
+        return NanosPerHour(ceil(core * vcpus + Fraction(ram * shape.mem_mib, 1024)) + sum(more))
+
+    def _local_disks(self, region: str, family: str, count: int, *, spot: bool) -> int:
+        if family not in _LOCAL_DISK_FAMILIES:
+            return 0
+        monthly = self._nanos.get(PriceKey(region, "local", "", spot), 0)
+        return -(-monthly * _LOCAL_DISK_GIB * count // _MONTH_H)
 
     def disk_gib(self, region: str) -> NanosPerHour | None:
         """Return what a GiB of disk costs an hour."""
@@ -99,6 +112,9 @@ def _what(sku: Sku, disk_type: str) -> tuple[str, str, bool] | None:
         return None
     if not spot and _DISK[disk_type].fullmatch(sku.description):
         return ("disk", "", False) if sku.unit == "GiBy.mo" else None
+    if found := _LOCAL_DISK.fullmatch(sku.description):
+        # The list says of spot ones too that they are used on demand.
+        return ("local", "", bool(found["spot"])) if sku.unit == "GiBy.mo" else None
     if found := _GPU.fullmatch(sku.description):
         is_right = sku.unit == "h" and spot is bool(found["spot"])
         return ("gpu", _size(found["kind"], found["gb"]), spot) if is_right else None

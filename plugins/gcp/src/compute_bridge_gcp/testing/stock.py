@@ -25,6 +25,19 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "n2-standard-2": {"guestCpus": 2, "memoryMb": 8192, "architecture": "X86_64", "deprecated": {"state": "OBSOLETE"}},
     "t2a-standard-1": {"guestCpus": 1, "memoryMb": 4096, "architecture": "ARM64"},
+    "c4-standard-4-lssd": {
+        "guestCpus": 4,
+        "memoryMb": 15360,
+        "architecture": "X86_64",
+        "bundledLocalSsds": {"defaultInterface": "NVME", "partitionCount": 1},
+    },
+    "a3-highgpu-1g": {
+        "guestCpus": 26,
+        "memoryMb": 239616,
+        "architecture": "X86_64",
+        "accelerators": [{"guestAcceleratorType": "nvidia-h100-80gb", "guestAcceleratorCount": 1}],
+        "bundledLocalSsds": {"defaultInterface": "NVME", "partitionCount": 2},
+    },
     "a2-highgpu-1g": {
         "guestCpus": 12,
         "memoryMb": 87040,
@@ -101,6 +114,11 @@ SKUS: list[dict[str, Any]] = [
         "Nvidia Tesla A100 GPU attached to Spot Preemptible VMs running in Somewhere", "Preemptible", "h", 880_172_000
     ),
     _sku("Nvidia Tesla A100 80GB GPU running in Somewhere", "OnDemand", "h", 3_927_900_000),
+    *_family("A3", 29_391_000, 2_556_000),
+    *_family("C4", 34_650_000, 3_938_000),
+    _sku("Nvidia H100 80GB GPU running in Somewhere", "OnDemand", "h", 9_796_554_000),
+    _sku("SSD backed Local Storage in Somewhere", "OnDemand", "GiBy.mo", 80_000_000),
+    _sku("SSD backed Local Storage attached to Spot Preemptible VMs in Somewhere", "OnDemand", "GiBy.mo", 40_000_000),
     *_family("N2", 31_611_000, 4_237_000),
     _sku("Balanced PD Capacity in Somewhere", "OnDemand", "GiBy.mo", 100_000_000),
     _sku("External IP Charge on a Standard VM", "OnDemand", "h", 5_000_000),
