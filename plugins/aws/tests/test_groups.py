@@ -90,9 +90,10 @@ async def test_a_group_that_somebody_widened_is_mended(account: AwsWorld):
         account.physics.put(evolve(group, document=document))
         await account.clock.sleep_ms(300_000)
         rules = await started(account, backend, NetworkPolicy.ISOLATED)
+        groups = account.physics.resources("security-group")
 
     assert rules == Rules.of(NetworkPolicy.ISOLATED, port=22022)
-    assert len(account.physics.resources("security-group")) == 1
+    assert len(groups) == 1
 
 
 @pytest.mark.anyio
@@ -104,7 +105,58 @@ async def test_two_processes_make_one_group(account: AwsWorld):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one.provision, orders[0])
             tasks.start_soon(other.provision, orders[1])
-        for machine in await one.list_owned():
-            await one.terminate(machine.id)
+        made = account.physics.resources("security-group")
 
-    assert len(account.physics.resources("security-group")) == 1
+    assert len(made) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.needs("sshd")
+async def test_the_groups_go_with_the_bridge_once_nothing_runs_in_them(account: AwsWorld):
+    async with account.open() as one:
+        [offer, *_] = await one.offers()
+        isolated = await one.provision(order_with(account, offer, NetworkPolicy.ISOLATED))
+        egress = await one.provision(order_with(account, offer, NetworkPolicy.EGRESS))
+        await one.terminate(egress.id)
+    names = [group.document["GroupName"] for group in account.physics.resources("security-group")]
+    async with account.open() as other:
+        order = order_with(account, offer, NetworkPolicy.ISOLATED)
+        await other.terminate((await other.provision(order)).id)
+        await other.terminate(isolated.id)
+
+    assert [name.rpartition("-")[0] for name in names] == ["cb-isolated"]
+    assert account.physics.resources("security-group") == ()
+
+
+@pytest.mark.anyio
+@pytest.mark.needs("sshd")
+async def test_the_groups_of_another_owner_stay(account: AwsWorld):
+    async with account.open() as mine:
+        [offer, *_] = await mine.offers()
+        await mine.provision(account.order(offer))
+        account.use(evolve(account.config, owner="somebody-else"))
+        async with account.open() as theirs:
+            await theirs.terminate((await theirs.provision(account.order(offer))).id)
+
+        assert [group.tags["cb-owner"] for group in account.physics.resources("security-group")] == ["operator-1"]
+
+
+@pytest.mark.anyio
+async def test_a_process_that_made_no_machine_asks_for_no_group(account: AwsWorld):
+    async with account.open() as backend:
+        await backend.offers()
+
+    assert account.physics.count("DescribeSecurityGroups") == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.needs("sshd")
+async def test_a_bridge_that_stops_while_aws_is_silent_says_what_may_stay(
+    account: AwsWorld, caplog: pytest.LogCaptureFixture
+):
+    async with account.open() as backend:
+        [offer, *_] = await backend.offers()
+        await backend.terminate((await backend.provision(account.order(offer))).id)
+        await account.go_down()
+
+    assert "security groups may stay" in caplog.text

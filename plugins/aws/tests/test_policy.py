@@ -72,7 +72,7 @@ def test_what_changes_something_is_held_to_the_owner_or_to_the_table():
     owned = {"StringEquals": {"aws:ResourceTag/cb-owner": "operator-1"}}
     born = {"StringEquals": {"aws:RequestTag/cb-owner": "operator-1"}}
 
-    assert statements["EndOwn"]["Condition"] == statements["RuleOwnGroups"]["Condition"] == owned
+    assert statements["EndOwn"]["Condition"] == statements["KeepOwnGroups"]["Condition"] == owned
     assert statements["RunTagged"]["Condition"] == statements["MakeGroups"]["Condition"] == born
     assert "arn:aws:ec2:eu-west-1::image/ami-0de0000000000000e" in statements["RunFrom"]["Resource"]
 

@@ -215,6 +215,10 @@ class AwsCloud(NoticedCloud):
 
     # --- ending ---------------------------------------------------------------------------------
 
+    async def leave(self) -> None:
+        """Delete the security groups that nothing runs in any more."""
+        await self._groups.leave()
+
     async def delete(self, machine: Machine) -> None:
         """End a machine; its disk, NIC and address go with it."""
         await self._terminate(*split(machine.id))

@@ -121,6 +121,26 @@ class Groups:
         """Look the group up again at the next need."""
         self._known.pop((region, policy), None)
 
+    async def leave(self) -> None:
+        """Delete what nothing runs in any more, in the regions that were used; another bridge's is met and left.
+
+        :raises BackendError: if a region does not answer.
+        """
+        async with self._making:
+            regions = sorted({region for region, _ in self._known})
+            self._known.clear()
+            for region in regions:
+                await self._leave(region)
+
+    async def _leave(self, region: str) -> None:
+        account = self._account
+        filters = [{"Name": f"tag:{OWNER}", "Values": [account.config.owner]}]
+        found = await account.read(f"list security groups in {region}", partial(account.sdk.groups, region, filters))
+        for group in found:
+            with _unless("DependencyViolation", "InvalidGroup.InUse", "InvalidGroup.NotFound"):
+                call = partial(account.sdk.unmake_group, region, str(group["GroupId"]))
+                await account.change(f"delete a security group in {region}", call)
+
     async def of(self, region: str, policy: NetworkPolicy) -> str:
         """Return the id of the group of a policy, with exactly its rules.
 

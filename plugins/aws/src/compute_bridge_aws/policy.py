@@ -99,11 +99,12 @@ def _groups(config: AwsConfig) -> Iterator[dict[str, Any]]:
         "Resource": f"arn:aws:ec2:*:{config.account_id}:vpc/*",
     }
     yield {
-        "Sid": "RuleOwnGroups",
+        "Sid": "KeepOwnGroups",
         "Effect": "Allow",
         "Action": [
             "ec2:AuthorizeSecurityGroupEgress",
             "ec2:AuthorizeSecurityGroupIngress",
+            "ec2:DeleteSecurityGroup",
             "ec2:RevokeSecurityGroupEgress",
             "ec2:RevokeSecurityGroupIngress",
         ],

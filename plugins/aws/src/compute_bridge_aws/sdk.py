@@ -48,6 +48,7 @@ class Operation(Enum):
     ALLOW_OUT = ("ec2", "authorize_security_group_egress")
     DENY_IN = ("ec2", "revoke_security_group_ingress")
     DENY_OUT = ("ec2", "revoke_security_group_egress")
+    UNMAKE_GROUP = ("ec2", "delete_security_group")
     PRODUCTS = ("pricing", "get_products")
     QUOTAS = ("service-quotas", "list_service_quotas")
     METRICS = ("cloudwatch", "get_metric_data")
@@ -285,6 +286,10 @@ class Sdk:
     def make_group(self, region: str, request: dict[str, Any]) -> str:
         """Make a security group and return its id."""
         return str(self._call(Operation.MAKE_GROUP, region, once=True, **request)["GroupId"])
+
+    def unmake_group(self, region: str, group: str) -> None:
+        """Delete a security group."""
+        self._call(Operation.UNMAKE_GROUP, region, once=True, GroupId=group)
 
     def set_rules(self, region: str, operation: Operation, group: str, rules: list[dict[str, Any]]) -> None:
         """Add or take away rules of a security group."""

@@ -62,6 +62,7 @@ class Ec2:
             "AuthorizeSecurityGroupEgress": self._groups.allow_out,
             "RevokeSecurityGroupIngress": self._groups.deny_in,
             "RevokeSecurityGroupEgress": self._groups.deny_out,
+            "DeleteSecurityGroup": self._groups.delete,
         }
         if action not in operations:
             raise AwsRefusal("InvalidAction", f"this fake has no {action}")

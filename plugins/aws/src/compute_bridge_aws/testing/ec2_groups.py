@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve
 
 from compute_bridge.testing.physics.engine import Physics
-from compute_bridge.testing.physics.matter import Refusal, Resource
+from compute_bridge.testing.physics.matter import Machine, Refusal, Resource
 from compute_bridge_aws.testing.filters import filtered
 from compute_bridge_aws.testing.iam import Access
 from compute_bridge_aws.testing.refusal import AwsRefusal
@@ -82,6 +82,18 @@ class SecurityGroups:
             raise AwsRefusal.of(refusal) from refusal
         return {"GroupId": id_, "Tags": tag_list(tags)}
 
+    def delete(self, request: Mapping[str, Any], region: str) -> Answer:
+        """Delete a group that no machine's interface is in."""
+        with self._physics.lock:
+            group = self.get(request.get("GroupId", ""), region)
+            self._require([_on(group, region, "DeleteSecurityGroup")])
+            users = [one.id for one in self._physics.existing() if group.id in _groups_of(one)]
+            try:
+                self._physics.remove(KIND, group.id, used_by=users)
+            except Refusal as refusal:
+                raise AwsRefusal.of(refusal) from refusal
+        return {"Return": True, "GroupId": group.id}
+
     def allow_in(self, request: Mapping[str, Any], region: str) -> Answer:
         """Add inbound rules."""
         return self._allow(request, region, _IN, "AuthorizeSecurityGroupIngress")
@@ -120,12 +132,20 @@ class SecurityGroups:
 
     def _asked(self, request: Mapping[str, Any], region: str, action: str) -> tuple[Resource, frozenset[Rule]]:
         group = self.get(request.get("GroupId", ""), region)
-        arn = f"arn:aws:ec2:{region}:{ACCOUNT}:security-group/{group.id}"
-        self._require([Access(f"ec2:{action}", arn, _context("aws:ResourceTag", group.tags))])
+        self._require([_on(group, region, action)])
         rules = frozenset(rule for one in request.get("IpPermissions", []) for rule in _rules(one))
         if not rules:
             raise AwsRefusal("MissingParameter", "the request must contain a rule")
         return group, rules
+
+
+def _on(group: Resource, region: str, action: str) -> Access:
+    arn = f"arn:aws:ec2:{region}:{ACCOUNT}:security-group/{group.id}"
+    return Access(f"ec2:{action}", arn, _context("aws:ResourceTag", group.tags))
+
+
+def _groups_of(machine: Machine) -> list[str]:
+    return [id_ for nic in machine.document.get("NetworkInterfaces", ()) for id_ in nic["Groups"]]
 
 
 def _context(where: str, tags: Mapping[str, str]) -> dict[str, str]:
