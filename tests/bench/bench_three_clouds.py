@@ -60,7 +60,7 @@ FEW, MANY = 20, int(os.environ.get("BENCH_LEASES", "500"))
 
 @pytest.fixture
 def accounts():
-    with clouds(speed=4, ready_s=1800) as accounts:
+    with clouds(speed=1, ready_s=1800) as accounts:
         yield accounts
 
 
