@@ -115,10 +115,11 @@ class AwsWorld(CloudWorld):
         return InstanceId(f"{machine.region}/{machine.id}")
 
     def make_stranger(self) -> Machine:
-        """Start somebody's machine without tags."""
+        """Start somebody's machine without tags, of spot capacity."""
         launched = self.physics.launch(
-            region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id="i-0000000000000beef"
+            region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id="i-0000000000000beef", spot=True
         )
+        self.physics.add("spot-request", "sir-0000beef", place="eu-west-1", machine=launched.machine.id)
         return launched.machine
 
     def needs(self, offer: Offer) -> Requirements:
