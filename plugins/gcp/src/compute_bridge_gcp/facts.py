@@ -12,7 +12,7 @@ from compute_bridge_gcp.errors import ACCOUNT_QUOTA
 
 @frozen
 class Seen:
-    """One instance in a listing."""
+    """One instance in a listing. ``number`` is the vendor's own id, ``notice_ms`` its word before a shutdown."""
 
     zone: str
     name: str
@@ -24,6 +24,9 @@ class Seen:
     created_ms: UtcMs
     started_ms: UtcMs
     stopped_ms: UtcMs
+    number: str = ""
+    is_spot: bool = False
+    notice_ms: int = 0
 
 
 @frozen
@@ -117,6 +120,9 @@ def seen_in(instance: Any) -> Seen:
         created_ms=millis(instance.creation_timestamp),
         started_ms=millis(instance.last_start_timestamp),
         stopped_ms=millis(instance.last_stop_timestamp),
+        number=str(instance.id),
+        is_spot=instance.scheduling.provisioning_model == "SPOT",
+        notice_ms=1000 * instance.scheduling.preemption_notice_duration.seconds,
     )
 
 
