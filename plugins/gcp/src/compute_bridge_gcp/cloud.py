@@ -15,6 +15,7 @@ from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId, Token
 from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, ExitCause, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, NoCapacityError, Scope, UnavailableError, UnservableError
 from compute_bridge.ports.notices import Interruption
@@ -25,6 +26,7 @@ from compute_bridge_gcp.ending import exit_in, is_target, where_target
 from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
 from compute_bridge_gcp.facts import Operation, Seen
 from compute_bridge_gcp.listing import explained, failed_machine, instance_id, machines_in
+from compute_bridge_gcp.metering import Metering
 from compute_bridge_gcp.preemption import Preemptions
 from compute_bridge_gcp.room import room_in
 from compute_bridge_gcp.sdk import Sdk, answer_of
@@ -54,6 +56,7 @@ class GcpCloud(NoticedCloud):
         self._causes: dict[InstanceId, InstanceExit | None] = {}
         self._preemptions = Preemptions(context.name, config.service_account, self._operations_on)
         self.calls = Calls(self._translated, at_once=config.calls_at_once)
+        self._metering = Metering(context, self.calls, sdk)
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -190,7 +193,9 @@ class GcpCloud(NoticedCloud):
 
     async def _going(self, seen: list[Seen], machines: dict[InstanceId, Machine]) -> dict[InstanceId, Machine]:
         """Return the machines, those that are being preempted as running: until they are gone, they are there."""
-        await self._preemptions.look(one for one in seen if instance_id(one.zone, one.name) in machines)
+        ours = [one for one in seen if instance_id(one.zone, one.name) in machines]
+        self._metering.note(ours)
+        await self._preemptions.look(ours)
         return machines | {id_: self._preemptions.going(machines[id_]) for id_ in self._preemptions.standing}
 
     async def interruptions(self, recent: Recent) -> tuple[Interruption, ...]:
@@ -199,6 +204,10 @@ class GcpCloud(NoticedCloud):
             return ()
         machines = await recent()
         return tuple(notice for id_, notice in self._preemptions.standing.items() if id_ in machines)
+
+    async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
+        """Return ``allocated`` with Cloud Monitoring's figures, where the table wants them."""
+        return await self._metering.metered(machine, allocated) if self._config.metrics else allocated
 
     async def _explained(self, machines: Machines) -> Machines:
         """Return the machines, the stopped ones with their causes: asked for once a machine, for few stop."""
