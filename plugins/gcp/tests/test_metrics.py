@@ -8,6 +8,7 @@ from anyio import to_thread
 
 from compute_bridge.cloud.tags import TOKEN, token_word
 from compute_bridge.model.usage import UNMEASURED, UsageSource
+from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.orders import new_token
 from compute_bridge.testing.promises.situation import tasks_of_a_test
 from compute_bridge_gcp.facts import sums_in
@@ -141,6 +142,20 @@ async def test_metrics_that_fail_hide_nothing_that_was_allocated_and_are_logged_
     assert all(usage.wall_ms.value >= 7 * MINUTE_MS and usage.ram_mib_ms.value > 0 for usage in usages)
     assert caplog.text.count("CPU and network are not told just now") == 1
     assert metered.physics.count("timeSeries.list") <= 9
+
+
+async def test_metrics_that_fail_are_asked_for_again_after_a_minute_whoever_asks(metered):
+    async with metered.open() as backend:
+        one = await started(metered, backend)
+    metered.fake.granted = frozenset(PERMISSIONS)
+    # A minute of this clock is one on the wall, and it says that the machine is old.
+    metered.clock = HurriedClock(speed=1)
+    metered.clock.jump_utc(60 * MINUTE_MS)
+    async with metered.open() as backend:
+        for _ in range(3):
+            await backend.usage(one)
+
+    assert metered.physics.count("timeSeries.list") == 3
 
 
 async def test_while_metrics_fail_what_was_told_stands_and_what_was_missed_is_caught_up_with(metered):
