@@ -6,6 +6,7 @@ from compute_bridge.testing.promises.ending import EndingPromises
 from compute_bridge.testing.promises.extending import ExtendingPromises
 from compute_bridge.testing.promises.failing import FailingPromises
 from compute_bridge.testing.promises.finding import FindingPromises
+from compute_bridge.testing.promises.noticing import NoticingPromises
 from compute_bridge.testing.promises.provisioning import ProvisioningPromises
 
 
@@ -15,6 +16,7 @@ class BackendConformance(
     FindingPromises,
     ExtendingPromises,
     EndingPromises,
+    NoticingPromises,
     DeadMansSwitchPromises,
     FailingPromises,
 ):

@@ -32,6 +32,7 @@ from compute_bridge.ports.backend import (
     SupportsDeadMansSwitch,
     SupportsExtend,
 )
+from compute_bridge.ports.notices import Interruption, SupportsNotices
 from compute_bridge.testing.memory_account import IMAGES, SHAPES, Client, CloudError, Machine, Shape, connect
 
 logger = logging.getLogger(__name__)
@@ -83,12 +84,13 @@ async def open_memory_backend(context: BackendContext, config: MemoryConfig) -> 
 MEMORY = BackendKind("memory", MemoryConfig, open_memory_backend)
 
 
-class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch):
+class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch, SupportsNotices):
     """The backend port over a session with the cloud in memory."""
 
     def __init__(self, context: BackendContext, client: Client) -> None:
         self._context = context
         self._client = client
+        self._announced: frozenset[str] = frozenset()
 
     @property
     def name(self) -> BackendName:
@@ -178,6 +180,13 @@ class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch):
                 await self._client.tag(machine.id, {_END_TAG: str(ends_at)})
         if not live:
             raise errors.UnservableError(f"backend {self.name}: {instance} is gone and cannot be extended")
+
+    async def next_notices(self) -> tuple[Interruption, ...]:
+        """Return what the vendor announces, once it announces a machine that it did not before."""
+        with self._translated("wait for notices"):
+            standing = await self._client.wait_announced(_TAG, self._announced)
+        self._announced = frozenset(machine.id for machine in standing)
+        return tuple(Interruption(InstanceId(machine.id), UtcMs(machine.leaves_ms)) for machine in standing)
 
     def _refuse_unservable(self, order: Order) -> None:
         if not order.offer.serves(order.requirements):

@@ -58,7 +58,8 @@ IMAGES = ("plain",)
 class Machine:
     """One machine as the cloud describes it: a snapshot.
 
-    ``state`` is starting, ready, crashed, deleted, expired or preempted.
+    ``state`` is starting, ready, crashed, deleted, expired or preempted; ``leaves_ms`` is when it will be preempted, 0
+    where nobody has announced that.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Machine:
     ended_ms: int = 0
     state: str = "starting"
     address: str = "192.0.2.1"
+    leaves_ms: int = 0
 
     @property
     def is_gone(self) -> bool:
@@ -155,6 +157,10 @@ class Account:
         self._changed.set()
         self._changed = anyio.Event()
 
+    def announce(self, machine: str, notice_ms: int) -> None:
+        """Tell that the machine will be preempted ``notice_ms`` from now."""
+        self.put(evolve(self.machines[machine], leaves_ms=self.clock.utc_ms() + notice_ms))
+
     async def change(self, machine: str) -> None:
         """Return when something has changed, or when the machine's timer is due."""
         async with anyio.create_task_group() as tasks:
@@ -228,6 +234,16 @@ class Client:
             if self._get(machine).is_gone:
                 return self._get(machine)
             await self._account.change(machine)
+
+    async def wait_announced(self, tag: str, told: frozenset[str]) -> tuple[Machine, ...]:
+        """Return the machines with a tag that will be preempted, as soon as one is not among the ids ``told``."""
+        while True:
+            await self._call()
+            live = [one for one in self._account.machines.values() if not one.is_gone]
+            standing = tuple(one for one in live if one.leaves_ms and tag in one.tags)
+            if {one.id for one in standing} - told:
+                return standing
+            await self._account.change("")
 
     async def list(self, matches: Callable[[Machine], bool]) -> tuple[Machine, ...]:
         """Return the machines that match, ended ones also."""

@@ -8,12 +8,14 @@ from typing import Any
 
 from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
+from compute_bridge.model.units import HOUR_MS
 from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.testing.held import Held
 from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.memory import MemoryConfig, open_memory_backend
 from compute_bridge.testing.memory_account import IMAGES, SHAPES, Account, publish
 from compute_bridge.testing.world import (
+    SupportsAnnounce,
     SupportsClockJump,
     SupportsHold,
     SupportsKill,
@@ -27,10 +29,12 @@ from compute_bridge.testing.world import (
 )
 
 _KEY_REFERENCE = "env:MEMORY_API_KEY"
+_NOTICE_MS = 1000 * HOUR_MS
 
 
 class MemoryCloud(
     World,
+    SupportsAnnounce,
     SupportsClockJump,
     SupportsHold,
     SupportsKill,
@@ -130,6 +134,10 @@ class MemoryCloud(
     async def kill(self, instance: InstanceId) -> None:
         """Crash a machine."""
         self.account.end(instance, "crashed")
+
+    async def announce(self, instance: InstanceId) -> None:
+        """Tell when the machine will be preempted."""
+        self.account.announce(instance, _NOTICE_MS)
 
     async def jump_clock(self, ms: int) -> None:
         """Set the bridge's clock wrong; the vendor's is not."""

@@ -134,6 +134,18 @@ class SupportsKill(ABC):
         """Let the machine die: not by the backend, not by its deadline."""
 
 
+class SupportsAnnounce(ABC):
+    """A World whose account tells of a machine before it takes it away."""
+
+    @abstractmethod
+    async def announce(self, instance: InstanceId) -> None:
+        """Announce that the machine will be taken away, later than any test of it ends.
+
+        A machine of a spot offer where any is sold; of any other machine, and of a stranger's, as far as the account
+        can.
+        """
+
+
 class SupportsClockJump(ABC):
     """A World in which the bridge's wall clock can be wrong."""
 

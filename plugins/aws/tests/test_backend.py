@@ -1,6 +1,7 @@
 """The conformance kit over the real SDK and the wire-level fake, unchanged."""
 
 import pytest
+from attrs import evolve
 
 from compute_bridge.testing.backend import BackendConformance
 from compute_bridge.testing.world import World
@@ -11,4 +12,6 @@ from compute_bridge_aws.testing.world import AwsWorld
 class TestAwsBackend(BackendConformance):
     @pytest.fixture
     def world(self, account: AwsWorld) -> World:
+        # Nothing but spot capacity is announced.
+        account.use(evolve(account.config, spot=True))
         return account

@@ -15,5 +15,7 @@ class TestGcpBackend(BackendConformance):
     @pytest.fixture
     def world(self) -> Generator[GcpWorld]:
         with GcpWorld() as world:
+            # Nothing but spot capacity is announced.
+            world.configure(spot=True)
             yield world
         assert world.fake.wire.errors == []

@@ -60,6 +60,23 @@ async def test_a_permission_that_is_lacking_is_named(practice, permission):
     await practice.fault(f"permission {permission}")
 
 
+async def test_metrics_are_examined_where_they_are_wanted(practice):
+    without = await practice.findings()
+    practice.world.configure(metrics=True)
+    findings = await practice.findings()
+
+    assert {"permission monitoring.timeSeries.list", "metrics"} == findings.keys() - without.keys()
+    assert {Verdict.OK} == {one.verdict for one in findings.values()}
+
+
+async def test_metrics_that_are_not_granted_are_told(practice):
+    practice.world.configure(metrics=True)
+    practice.world.fake.granted = frozenset(PERMISSIONS)
+
+    assert "--metrics" in (await practice.fault("permission monitoring.timeSeries.list")).mend
+    assert "enable the API" in (await practice.fault("metrics")).mend
+
+
 async def test_a_wrong_clock_is_told(practice):
     practice.clock.jump_utc(-120_000)
 

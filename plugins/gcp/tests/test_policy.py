@@ -8,12 +8,13 @@ from attrs import evolve
 
 from compute_bridge.api import CommandContext
 from compute_bridge.model.resources import NetworkPolicy
+from compute_bridge.model.usage import UsageSource
 from compute_bridge.ports.errors import CredentialsError
 from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.promises.situation import end, make
 from compute_bridge_gcp.command import gcp
 from compute_bridge_gcp.facts import rule_in
-from compute_bridge_gcp.policy import CALLS, PERMISSIONS, meets, role, wanted_rules
+from compute_bridge_gcp.policy import CALLS, PERMISSIONS, meets, permissions, role, wanted_rules
 from compute_bridge_gcp.sdk import Sdk, message_of
 from compute_bridge_gcp.testing.fake import INSERT_NEEDS
 from compute_bridge_gcp.testing.stock import RULES
@@ -34,21 +35,31 @@ def test_every_call_of_the_slice_has_its_permissions_in_the_role():
     calls = {name for name, member in inspect.getmembers(Sdk, inspect.isfunction) if not name.startswith("_")}
 
     assert CALLS.keys() == calls
-    assert {permission for needed in CALLS.values() for permission in needed} == set(role()["includedPermissions"])
+    assert {permission for needed in CALLS.values() for permission in needed} == {*permissions(metrics=True)}
+
+
+def test_what_metrics_need_is_in_the_role_where_it_is_asked_for():
+    bare, whole = (json.loads(said("policy", "--json", *more))["role"] for more in ((), ("--metrics",)))
+
+    assert {"monitoring.timeSeries.list"} == set(whole["includedPermissions"]) - set(bare["includedPermissions"])
+    assert set(bare["includedPermissions"]) < set(whole["includedPermissions"])
 
 
 @pytest.mark.anyio
 @pytest.mark.needs("sshd")
-async def test_the_role_is_enough_for_a_whole_lease(world):
-    world.fake.granted = frozenset(role()["includedPermissions"])
+@pytest.mark.parametrize("metrics", [False, True])
+async def test_the_role_is_enough_for_a_whole_lease(world, metrics):
+    world.configure(metrics=metrics)
+    world.fake.granted = frozenset(role(metrics=metrics)["includedPermissions"])
     async with world.open() as backend:
         [offer, *_] = await backend.offers()
         instance = await make(world, backend, world.order(offer))
-        await backend.usage(instance.id)
+        usage = await backend.usage(instance.id)
         await end(world, backend, instance.id)
         await backend.watch_until_exit(instance.id)
 
     assert world.physics.existing() == ()
+    assert (usage.core_ms.source is UsageSource.BACKEND) is metrics
 
 
 @pytest.mark.anyio

@@ -1,7 +1,16 @@
 """All planted faults; to import their modules is to plant them."""
 
-from compute_bridge.testing.faults import deadman, declaring, ending, extending, failing, finding, provisioning
+from compute_bridge.testing.faults import (
+    deadman,
+    declaring,
+    ending,
+    extending,
+    failing,
+    finding,
+    noticing,
+    provisioning,
+)
 from compute_bridge.testing.faults.planted import PLANTED
 
-MODULES = (declaring, provisioning, finding, extending, ending, deadman, failing)
+MODULES = (declaring, provisioning, finding, extending, ending, noticing, deadman, failing)
 FAULTS = tuple(PLANTED)

@@ -8,6 +8,7 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from compute_bridge.model.ids import InstanceId
+from compute_bridge.model.units import HOUR_MS
 from compute_bridge.ports.backend import Backend
 from compute_bridge.ports.catalog import SupportsCatalog
 from compute_bridge.testing.held import Held
@@ -15,6 +16,7 @@ from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.matter import Machine
 from compute_bridge.testing.world import (
+    SupportsAnnounce,
     SupportsClockJump,
     SupportsHold,
     SupportsKill,
@@ -26,9 +28,13 @@ from compute_bridge.testing.world import (
     World,
 )
 
+# Longer than any test, by whatever clock: a machine that is gone is announced no more.
+_NOTICE_MS = 1000 * HOUR_MS
+
 
 class CloudWorld(
     World,
+    SupportsAnnounce,
     SupportsClockJump,
     SupportsHold,
     SupportsKill,
@@ -144,6 +150,10 @@ class CloudWorld(
     async def kill(self, instance: InstanceId) -> None:
         """Crash a machine."""
         self.physics.kill(self.machine_of(instance).id)
+
+    async def announce(self, instance: InstanceId) -> None:
+        """Mark a machine for preemption."""
+        self.physics.preempt(self.machine_of(instance).id, notice_ms=_NOTICE_MS)
 
     async def jump_clock(self, ms: int) -> None:
         """Set the bridge's clock wrong; the vendor's is not."""

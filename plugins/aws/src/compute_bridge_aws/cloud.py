@@ -6,7 +6,7 @@ from typing import Any
 
 from compute_bridge.cloud.every import every
 from compute_bridge.cloud.machine import Machine, Machines
-from compute_bridge.cloud.notices import NoticedCloud
+from compute_bridge.cloud.notices import NoticedCloud, Recent
 from compute_bridge.cloud.tags import OWNER, token_word
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
@@ -191,7 +191,7 @@ class AwsCloud(NoticedCloud):
         )
         return exit_in(answers[0], now=self._account.clock.utc_ms()) if answers else None
 
-    async def interruptions(self) -> tuple[Interruption, ...]:
+    async def interruptions(self, recent: Recent) -> tuple[Interruption, ...]:
         """Return the machines whose spot requests are marked for termination; EC2 does not say for when.
 
         One call a region, and none at all where no spot capacity is sold.

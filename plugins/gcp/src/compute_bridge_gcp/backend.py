@@ -1,6 +1,6 @@
 """One project at Google as a backend; imports the SDK."""
 
-from compute_bridge.cloud.backend import CloudBackend
+from compute_bridge.cloud.notices import NoticedCloudBackend
 from compute_bridge.ports.backend import BackendContext
 from compute_bridge.ports.doctor import Finding, SupportsDoctor
 from compute_bridge.ports.errors import BootError
@@ -10,7 +10,7 @@ from compute_bridge_gcp.doctor import Doctor
 from compute_bridge_gcp.sdk import UNUSABLE, Sdk
 
 
-class GcpBackend(CloudBackend, SupportsDoctor):
+class GcpBackend(NoticedCloudBackend, SupportsDoctor):
     """One project, used under one service account."""
 
     def __init__(self, context: BackendContext, config: GcpConfig, sdk: Sdk) -> None:

@@ -9,20 +9,25 @@ from uuid import uuid4
 from attrs import evolve
 
 from compute_bridge.cloud.calls import Calls
-from compute_bridge.cloud.machine import Cloud, Machine, Machines, MachineState
+from compute_bridge.cloud.machine import Machine, Machines, MachineState
+from compute_bridge.cloud.notices import NoticedCloud, Recent
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId, Token
 from compute_bridge.model.resources import Posture
 from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, ExitCause, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, NoCapacityError, Scope, UnavailableError, UnservableError
+from compute_bridge.ports.notices import Interruption
 from compute_bridge_gcp.body import machine_body, owned_by, request_id
 from compute_bridge_gcp.catalog import catalog_of
 from compute_bridge_gcp.config import MAX_RUN_S, GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.ending import exit_in, is_target, where_target
 from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
-from compute_bridge_gcp.facts import Operation
-from compute_bridge_gcp.listing import explained, failed_machine, machines_in
+from compute_bridge_gcp.facts import Operation, Seen
+from compute_bridge_gcp.listing import explained, failed_machine, instance_id, machines_in
+from compute_bridge_gcp.metering import Metering
+from compute_bridge_gcp.preemption import Preemptions
 from compute_bridge_gcp.room import room_in
 from compute_bridge_gcp.sdk import Sdk, answer_of
 
@@ -40,7 +45,7 @@ def zone_and_name(instance: InstanceId) -> tuple[str, str] | None:
     return (zone, name) if slash and zone and name and "/" not in name else None
 
 
-class GcpCloud(Cloud):
+class GcpCloud(NoticedCloud):
     """One project. What a create was answered is remembered until its machine runs or is known to have failed."""
 
     def __init__(self, context: BackendContext, config: GcpConfig, sdk: Sdk) -> None:
@@ -49,7 +54,9 @@ class GcpCloud(Cloud):
         self._sdk = sdk
         self._pending: dict[Token, tuple[Order, Operation]] = {}
         self._causes: dict[InstanceId, InstanceExit | None] = {}
+        self._preemptions = Preemptions(context.name, config.service_account, self._operations_on)
         self.calls = Calls(self._translated, at_once=config.calls_at_once)
+        self._metering = Metering(context, self.calls, sdk)
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -169,10 +176,10 @@ class GcpCloud(Cloud):
     # --- the truth ------------------------------------------------------------------------------
 
     async def machines(self) -> Machines:
-        """List the project once; ask for an operation only where its machine is not to be seen."""
+        """List the project once; ask for an operation only where its machine is not to be seen, or is stopping."""
         where = owned_by(self._config.owner)
         seen = await self._asked("list machines", partial(self._sdk.instances, where))
-        machines = machines_in(seen, is_public=self._config.public_address)
+        machines = await self._going(seen, machines_in(seen, is_public=self._config.public_address))
         by_token = {machine.tags.token: machine for machine in machines.values()}
         for token, (order, operation) in list(self._pending.items()):
             machine = by_token.get(token)
@@ -183,6 +190,24 @@ class GcpCloud(Cloud):
                 stands_for = failed_machine(self._config, order, failure)
                 machines[stands_for.id] = stands_for
         return await self._explained(machines)
+
+    async def _going(self, seen: list[Seen], machines: dict[InstanceId, Machine]) -> dict[InstanceId, Machine]:
+        """Return the machines, those that are being preempted as running: until they are gone, they are there."""
+        ours = [one for one in seen if instance_id(one.zone, one.name) in machines]
+        self._metering.note(ours)
+        await self._preemptions.look(ours)
+        return machines | {id_: self._preemptions.going(machines[id_]) for id_ in self._preemptions.standing}
+
+    async def interruptions(self, recent: Recent) -> tuple[Interruption, ...]:
+        """Return the spot machines that are being preempted; nothing is asked where no spot capacity is sold."""
+        if not self._config.spot:
+            return ()
+        machines = await recent()
+        return tuple(notice for id_, notice in self._preemptions.standing.items() if id_ in machines)
+
+    async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
+        """Return ``allocated`` with Cloud Monitoring's figures, where the table wants them."""
+        return await self._metering.metered(machine, allocated) if self._config.metrics else allocated
 
     async def _explained(self, machines: Machines) -> Machines:
         """Return the machines, the stopped ones with their causes: asked for once a machine, for few stop."""
@@ -220,7 +245,7 @@ class GcpCloud(Cloud):
         if place is None:
             return None
         try:
-            operations = await self._operations_on(instance, *place)
+            operations = await self._operations_on(instance)
         except BackendError as error:
             if self._code(error) in NOT_FOUND | INVALID:
                 return None
@@ -230,7 +255,8 @@ class GcpCloud(Cloud):
             logger.warning("backend %s: %s was preempted", self._context.name, instance)
         return exit_
 
-    async def _operations_on(self, instance: InstanceId, zone: str, name: str) -> list[Operation]:
+    async def _operations_on(self, instance: InstanceId) -> list[Operation]:
+        zone, _, name = instance.partition("/")
         doing = f"read the end of {instance}"
         try:
             found = await self.calls.read(doing, partial(self._sdk.operations, zone, where_target(zone, name)))

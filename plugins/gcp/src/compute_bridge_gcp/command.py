@@ -23,10 +23,18 @@ def _gcp() -> None: ...
 @click.option("--network", default="NETWORK", show_default=True, help="The network that the machines are in.")
 @click.option("--service-account", default="ACCOUNT", show_default=True, help="The service account's e-mail.")
 @click.option("--ssh-port", default=22, show_default=True, help="The port of the guests' SSH servers.")
+@click.option("--metrics", is_flag=True, help="Also what a table with metrics = true needs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the role and the rules.")
 @click.pass_obj
 def _policy(
-    context: CommandContext, *, project: str, network: str, service_account: str, ssh_port: int, as_json: bool
+    context: CommandContext,
+    *,
+    project: str,
+    network: str,
+    service_account: str,
+    ssh_port: int,
+    metrics: bool,
+    as_json: bool,
 ) -> int:
     """Print the role that the service account needs, and the firewall rules that the network needs.
 
@@ -35,9 +43,9 @@ def _policy(
     rules = wanted_rules(tuple(NetworkPolicy), ssh_port=ssh_port)
     commands = [rule_command(rule, project=project, network=network) for rule in rules]
     if as_json:
-        context.say(json.dumps({"role": role(), "commands": commands}, indent=2))
+        context.say(json.dumps({"role": role(metrics=metrics), "commands": commands}, indent=2))
         return 0
-    context.say(json.dumps(role(), indent=2))
+    context.say(json.dumps(role(metrics=metrics), indent=2))
     context.say(f"# gcloud iam roles create {ROLE_ID} --project={project} --file=role.json")
     member = f"--member=serviceAccount:{service_account} --role=projects/{project}/roles/{ROLE_ID}"
     context.say(f"# gcloud projects add-iam-policy-binding {project} {member}")

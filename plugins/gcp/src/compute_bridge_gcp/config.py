@@ -137,6 +137,10 @@ class GcpConfig(CloudSettings):
         validator=whole(1, MAX_RUN_S * 1000 - _DAY_MS),
         metadata=about("the longest lease sold"),
     )
+    metrics: bool = field(
+        default=False,
+        metadata=about("whether CPU and network are read from Cloud Monitoring, which bills what is read"),
+    )
     page_size: int = field(default=500, validator=whole(1, 500), metadata=about("how much one page of a listing holds"))
     compute_endpoint: str = field(
         default="", validator=_endpoint, metadata=about("where Compute Engine answers, if not at its public address")
@@ -146,6 +150,9 @@ class GcpConfig(CloudSettings):
     )
     resource_endpoint: str = field(
         default="", validator=_endpoint, metadata=about("where Resource Manager answers, likewise")
+    )
+    monitoring_endpoint: str = field(
+        default="", validator=_endpoint, metadata=about("where Cloud Monitoring answers, likewise")
     )
 
     @default_chain.validator

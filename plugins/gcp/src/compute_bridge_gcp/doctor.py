@@ -7,14 +7,16 @@ from compute_bridge.cloud.calls import Calls
 from compute_bridge.model.catalog import Catalog
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.doctor import Finding, Verdict
-from compute_bridge.ports.errors import BackendError
+from compute_bridge.ports.errors import BackendError, CredentialsError
 from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.facts import RegionSeen, Rule
-from compute_bridge_gcp.policy import PERMISSIONS, Wanted, lets_neighbours_in, meets, wanted_rules
+from compute_bridge_gcp.metering import CPU
+from compute_bridge_gcp.policy import Wanted, lets_neighbours_in, meets, permissions, wanted_rules
 from compute_bridge_gcp.sdk import Sdk
 
 _MAX_SKEW_MS = 60_000
 _LENGTH = 500
+_METRICS_MS = 600_000
 
 Fetch = Callable[[], Awaitable[Catalog]]
 
@@ -37,6 +39,8 @@ class Doctor:
         findings = [*identity, *await self._tried("permissions", self._permissions)]
         findings += await self._tried("clock", self._skew)
         findings += await self._tried("quotas", self._quotas)
+        if self._config.metrics:
+            findings += await self._tried("metrics", self._metrics)
         for image in self._config.images:
             findings += await self._tried(f"image {image.name}", partial(self._image, image))
         findings += await self._tried("firewall", self._networks)
@@ -58,14 +62,25 @@ class Doctor:
         return [Finding("identity", Verdict.FAULT, detail, "give the credentials of the account that is pinned")]
 
     async def _permissions(self) -> list[Finding]:
-        granted = await self._calls.read("ask what is granted", partial(self._sdk.granted, PERMISSIONS))
-        mend = "grant the role that compute-bridge gcp policy prints"
+        needed = permissions(metrics=self._config.metrics)
+        granted = await self._calls.read("ask what is granted", partial(self._sdk.granted, needed))
+        mend = f"grant the role that compute-bridge gcp policy{' --metrics' * self._config.metrics} prints"
         return [
             Finding(f"permission {one}", Verdict.OK, "granted")
             if one in granted
             else Finding(f"permission {one}", Verdict.FAULT, "not granted in the project", mend)
-            for one in PERMISSIONS
+            for one in needed
         ]
+
+    async def _metrics(self) -> list[Finding]:
+        now = self._clock.utc_ms()
+        try:
+            look = partial(self._sdk.time_series, CPU, now - _METRICS_MS, now)
+            told = await self._calls.read("read metrics", look)
+        except CredentialsError as error:
+            mend = "enable the API monitoring, and grant what compute-bridge gcp policy --metrics prints"
+            return [Finding("metrics", Verdict.FAULT, str(error)[:_LENGTH], mend)]
+        return [Finding("metrics", Verdict.OK, f"{len(told)} time series of CPU in ten minutes")]
 
     async def _skew(self) -> list[Finding]:
         before = self._clock.utc_ms()

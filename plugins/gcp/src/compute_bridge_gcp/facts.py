@@ -1,7 +1,8 @@
 """What Compute Engine tells, as plain values: read off the SDK's messages, which have the API's own field names."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from attrs import field, frozen
@@ -12,7 +13,7 @@ from compute_bridge_gcp.errors import ACCOUNT_QUOTA
 
 @frozen
 class Seen:
-    """One instance in a listing."""
+    """One instance in a listing. ``number`` is the vendor's own id, ``notice_ms`` its word before a shutdown."""
 
     zone: str
     name: str
@@ -24,6 +25,9 @@ class Seen:
     created_ms: UtcMs
     started_ms: UtcMs
     stopped_ms: UtcMs
+    number: str = ""
+    is_spot: bool = False
+    notice_ms: int = 0
 
 
 @frozen
@@ -102,6 +106,11 @@ def millis(stamp: str) -> UtcMs:
     return UtcMs(int(datetime.fromisoformat(stamp).timestamp() * 1000 + 0.5)) if stamp else UtcMs(0)
 
 
+def stamp(ms: int) -> str:
+    """Return milliseconds of UTC as an RFC 3339 time."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def seen_in(instance: Any) -> Seen:
     """Return what an instance's message says."""
     cards = instance.network_interfaces
@@ -117,6 +126,9 @@ def seen_in(instance: Any) -> Seen:
         created_ms=millis(instance.creation_timestamp),
         started_ms=millis(instance.last_start_timestamp),
         stopped_ms=millis(instance.last_stop_timestamp),
+        number=str(instance.id),
+        is_spot=instance.scheduling.provisioning_model == "SPOT",
+        notice_ms=1000 * instance.scheduling.preemption_notice_duration.seconds,
     )
 
 
@@ -204,3 +216,21 @@ def skus_in(page: Mapping[str, Any]) -> list[Sku]:
                 )
             )
     return found
+
+
+def sums_in(page: Mapping[str, Any], since_ms: int) -> Iterator[tuple[str, Decimal]]:
+    """Return the number of an instance and what was counted of it after ``since_ms``, for each point on one page."""
+    for series in page.get("timeSeries", []):
+        number = str(series["resource"]["labels"].get("instance_id", ""))
+        for point in series.get("points", []):
+            if millis(point["interval"]["endTime"]) > since_ms:
+                yield number, _amount(point["value"])
+
+
+def _amount(value: Mapping[str, Any]) -> Decimal:
+    """Return what was counted; a count that is none, or less than none, is nothing."""
+    try:
+        amount = Decimal(str(value.get("doubleValue", value.get("int64Value", 0))))
+    except InvalidOperation:
+        return Decimal(0)
+    return amount if amount.is_finite() and amount > 0 else Decimal(0)

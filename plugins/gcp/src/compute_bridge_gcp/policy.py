@@ -35,6 +35,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "shapes": ("compute.machineTypes.list",),
     # The price list needs no permission, only that the API is enabled; whoever asks may ask what is granted to him.
     "skus": (),
+    "time_series": ("monitoring.timeSeries.list",),
     "granted": (),
     "image_features": ("compute.images.get", "compute.images.getFromFamily"),
     "subnetwork_network": ("compute.subnetworks.get",),
@@ -43,8 +44,11 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The permissions that each call of our slice of the SDK needs in the project."""
 
-PERMISSIONS: Final = tuple(sorted({permission for needed in CALLS.values() for permission in needed}))
-"""All of them, once."""
+METRICS: Final = CALLS["time_series"]
+"""Those of them that only a table with ``metrics = true`` needs."""
+
+PERMISSIONS: Final = tuple(sorted({permission for needed in CALLS.values() for permission in needed} - {*METRICS}))
+"""All others, once."""
 
 ROLE_ID: Final = "computeBridge"
 _FIRST, _SECOND = 900, 1000
@@ -104,13 +108,18 @@ def lets_neighbours_in(rule: Rule) -> bool:
 _INTERNAL = {"10.0.0.0/8", "10.128.0.0/9", "172.16.0.0/12", "192.168.0.0/16"}
 
 
-def role() -> dict[str, Any]:
+def permissions(*, metrics: bool) -> tuple[str, ...]:
+    """Return the permissions that a table needs, with or without metrics."""
+    return tuple(sorted({*PERMISSIONS, *(METRICS if metrics else ())}))
+
+
+def role(*, metrics: bool = False) -> dict[str, Any]:
     """Return the custom role that is enough, as the vendor's tool reads it."""
     return {
         "title": "compute-bridge",
         "description": "Enough for one backend of compute-bridge, and no more.",
         "stage": "GA",
-        "includedPermissions": list(PERMISSIONS),
+        "includedPermissions": list(permissions(metrics=metrics)),
     }
 
 

@@ -7,6 +7,7 @@ seconds, so it is imported in a worker thread, and not before a backend opens.
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import partial
@@ -37,6 +38,8 @@ from compute_bridge_gcp.facts import (
     seen_in,
     shape_in,
     skus_in,
+    stamp,
+    sums_in,
 )
 
 # Their debug logs carry whole requests, the host keys of guests among them.
@@ -47,6 +50,7 @@ _LIMITS_S = (5.0, 30.0)
 _COMPUTE = "https://compute.googleapis.com"
 _BILLING = "https://cloudbilling.googleapis.com"
 _RESOURCES = "https://cloudresourcemanager.googleapis.com"
+_MONITORING = "https://monitoring.googleapis.com"
 # The service "Compute Engine" in the billing catalog.
 _SERVICE = "6F81-5844-456A"
 
@@ -187,6 +191,14 @@ class Sdk:
             raise from_http_response(answer)
         return answer
 
+    def _rest_pages(self, url: str, wanted: Mapping[str, str]) -> Iterator[Any]:
+        token = ""
+        while True:
+            page = self._rest("GET", url, params={**wanted, **({"pageToken": token} if token else {})}).json()
+            yield page
+            if not (token := page.get("nextPageToken", "")):
+                return
+
     # --- instances ------------------------------------------------------------------------------
 
     def insert(self, zone: str, request_id: str, body: Mapping[str, Any]) -> Operation:
@@ -251,13 +263,24 @@ class Sdk:
         """Return the price list; it needs no permission, only that the API is enabled in the key's project."""
         url = f"{self._config.billing_endpoint or _BILLING}/v1/services/{_SERVICE}/skus"
         wanted = {"currencyCode": self._config.currency, "pageSize": str(min(5000, self._config.page_size * 10))}
-        found: list[Sku] = []
-        while True:
-            page = self._rest("GET", url, params=wanted).json()
-            found += skus_in(page)
-            if not (token := page.get("nextPageToken")):
-                return found
-            wanted["pageToken"] = token
+        return [sku for page in self._rest_pages(url, wanted) for sku in skus_in(page)]
+
+    def time_series(self, metric: str, since_ms: int, until_ms: int) -> list[tuple[str, Decimal]]:
+        """Return what a metric counted after ``since_ms`` until ``until_ms``, a minute at least, by instances' numbers.
+
+        Of every instance of the project, in one point for each series, of which an instance may have several.
+        """
+        url = f"{self._config.monitoring_endpoint or _MONITORING}/v3/projects/{self._config.project}/timeSeries"
+        wanted = {
+            "filter": f'metric.type = "{metric}" AND resource.type = "gce_instance"',
+            "interval.startTime": stamp(since_ms),
+            "interval.endTime": stamp(until_ms),
+            "aggregation.alignmentPeriod": f"{(until_ms - since_ms) // 1000}s",
+            "aggregation.perSeriesAligner": "ALIGN_SUM",
+            "view": "FULL",
+            "pageSize": str(min(100_000, self._config.page_size * 200)),
+        }
+        return [one for page in self._rest_pages(url, wanted) for one in sums_in(page, since_ms)]
 
     # --- what doctor looks at -------------------------------------------------------------------
 

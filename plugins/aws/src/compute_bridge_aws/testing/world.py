@@ -117,10 +117,11 @@ class AwsWorld(CloudWorld):
         return InstanceId(f"{machine.region}/{machine.id}")
 
     def make_stranger(self) -> Machine:
-        """Start somebody's machine without tags."""
+        """Start somebody's machine without tags, which has a spot request of theirs and counts as on demand."""
         launched = self.physics.launch(
             region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id="i-0000000000000beef"
         )
+        self.physics.add("spot-request", "sir-0000beef", place="eu-west-1", machine=launched.machine.id)
         return launched.machine
 
     def needs(self, offer: Offer) -> Requirements:

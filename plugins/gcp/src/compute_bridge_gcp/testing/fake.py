@@ -15,8 +15,10 @@ import anyio
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.matter import Code, Refusal
 from compute_bridge.testing.physics.wire import Cut, Request, Response, WireServer
+from compute_bridge_gcp.policy import METRICS
 from compute_bridge_gcp.testing.checks import BadRequestError
 from compute_bridge_gcp.testing.instances import Instances
+from compute_bridge_gcp.testing.monitoring import TAKES, Monitoring
 from compute_bridge_gcp.testing.operations import Operations
 from compute_bridge_gcp.testing.shelf import Shelf
 from compute_bridge_gcp.testing.stock import ACCOUNT, PROJECT, ZONES
@@ -77,6 +79,7 @@ class FakeComputeEngine:
         self.shelf = Shelf(physics, base)
         self.operations = Operations(physics, base)
         self.instances = Instances(physics, self.operations, base, self.shelf.down_zones)
+        self.monitoring = Monitoring(physics)
         self._routes = self._all_routes()
 
     @property
@@ -206,6 +209,14 @@ class FakeComputeEngine:
                 self._operations,
                 needs=("compute.zoneOperations.list",),
                 takes=_LISTS,
+            ),
+            Route(
+                "timeSeries.list",
+                "GET",
+                r"/v3/projects/(?P<project>[^/]+)/timeSeries",
+                self.monitoring.answer,
+                needs=METRICS,
+                takes=TAKES,
             ),
             *self._shelf_routes(project, images, none),
         ]

@@ -138,7 +138,8 @@ class Instances:
             "kind": "compute#instance",
             "id": machine.id,
             "name": machine.name,
-            "status": _STATUS[machine.state],
+            # A machine that is preempted is stopping for as long as its guest has to shut down.
+            "status": "STOPPING" if machine.is_marked else _STATUS[machine.state],
             "zone": f"{self._base}/zones/{machine.zone}",
             "selfLink": f"{self._base}/zones/{machine.zone}/instances/{machine.name}",
             "creationTimestamp": stamp(machine.created_ms),

@@ -10,8 +10,8 @@ from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.matter import Machine, Refusal, State, Why
 
 _TARGET = re.compile(r'targetLink eq "(?P<pattern>[^"]+)"')
+_PREEMPTED = "compute.instances.preempted"
 _BY_ITSELF = {
-    Why.PREEMPTED: "compute.instances.preempted",
     Why.CRASHED: "compute.instances.hostError",
     Why.GUEST: "compute.instances.guestTerminate",
     Why.DEADLINE: "delete",
@@ -74,7 +74,7 @@ class Operations:
         if where and found is None:
             return None
         told = [self._told(one) for one in self._asked.values() if one.zone == zone]
-        told += [self._by_itself(one) for one in self._physics.made() if one.zone == zone and _ended_by_itself(one)]
+        told += [event for one in self._physics.made() if one.zone == zone for event in self._by_itself(one)]
         return [one for one in told if found is None or re.fullmatch(found["pattern"], one["targetLink"])]
 
     def _told(self, asked: Asked) -> dict[str, Any]:
@@ -108,10 +108,17 @@ class Operations:
             return machine.end.code, machine.ended_ms
         return "", machine.running_ms or machine.ended_ms
 
-    def _by_itself(self, machine: Machine) -> dict[str, Any]:
-        kind = _BY_ITSELF[machine.end.why] if machine.end is not None else ""
+    def _by_itself(self, machine: Machine) -> list[dict[str, Any]]:
+        told = []
+        if machine.notice_ms and machine.notice_ms <= (machine.ended_ms or machine.notice_ms):
+            told.append(self._event(2, machine, _PREEMPTED, machine.notice_ms))
+        if machine.end is not None and machine.end.why in _BY_ITSELF:
+            told.append(self._event(1, machine, _BY_ITSELF[machine.end.why], machine.ended_ms))
+        return told
+
+    def _event(self, number: int, machine: Machine, kind: str, at_ms: int) -> dict[str, Any]:
         target = f"{machine.zone}/instances/{machine.name}"
-        told = self._operation(int(machine.id) + 10**9, kind, machine.zone, target, "system", machine.ended_ms)
+        told = self._operation(int(machine.id) + number * 10**9, kind, machine.zone, target, "system", at_ms)
         over = machine.gone_ms or (machine.ended_ms if machine.state is State.STOPPED else 0)
         return told | ({"status": "DONE", "endTime": stamp(over)} if over else {"status": "RUNNING"})
 
@@ -129,7 +136,3 @@ class Operations:
             "startTime": stamp(at_ms),
             "selfLink": f"{self._base}/zones/{zone}/operations/{name}",
         }
-
-
-def _ended_by_itself(machine: Machine) -> bool:
-    return machine.end is not None and machine.end.why in _BY_ITSELF

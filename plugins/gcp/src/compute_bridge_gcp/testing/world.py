@@ -74,6 +74,14 @@ class GcpWorld(CloudWorld):
         self.fake.instances.insert(order.offer.zone, request or request_id(order.token), document, ACCOUNT)
         return instance_id(order.offer.zone, order.ownership.name)
 
+    def make_stranger(self) -> Machine:
+        """Start somebody's spot machine without labels."""
+        region, [zone, *_] = next(iter(ZONES.items()))
+        document = {"scheduling": {"provisioningModel": "SPOT"}}
+        return self.physics.launch(
+            region=region, zone=zone, shape="e2-standard-2", id="7", name="stranger", spot=True, document=document
+        ).machine
+
     def image(self) -> ImageRef:
         """Return the image that boots in every machine."""
         return ImageRef("vm:debian-13")
@@ -112,4 +120,5 @@ def config_for(url: str) -> GcpConfig:
         compute_endpoint=url,
         billing_endpoint=url,
         resource_endpoint=url,
+        monitoring_endpoint=url,
     )
