@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -68,7 +69,7 @@ def write_profile(folder: Path, profile: str, key_id: str, secret: str, more: st
 
 
 def use_chain(world: AwsWorld) -> None:
-    nothing = dict.fromkeys(("access_key_id", "secret_access_key", "session_token"), SecretRef(""))
+    nothing: dict[str, Any] = dict.fromkeys(("access_key_id", "secret_access_key", "session_token"), SecretRef(""))
     world.use(evolve(world.config, credentials=DEFAULT_CHAIN, **nothing))
 
 
