@@ -1,5 +1,6 @@
 """Every distribution installs and works in a clean environment, far from this repository."""
 
+import difflib
 import json
 import os
 import re
@@ -34,14 +35,30 @@ print(len(names))
 """
 
 
-def succeed(*command: str | Path, folder: Path) -> str:
+def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     ours = ("COMPUTE_BRIDGE_", "PYTHON", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    result = subprocess.run(
+    return subprocess.run(
         list(map(str, command)), cwd=folder, env=environment, text=True, capture_output=True, check=False
     )
+
+
+def succeed(*command: str | Path, folder: Path) -> str:
+    result = run(*command, folder=folder)
     assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
     return result.stdout
+
+
+def environment(folder: Path, *wheels: Path) -> Path:
+    """Return the ``bin`` folder of a new environment with these wheels, and what they depend on."""
+    succeed(sys.executable, "-m", "venv", folder / "venv", folder=folder)
+    install(folder / "venv" / "bin", *wheels)
+    return folder / "venv" / "bin"
+
+
+def install(bin_: Path, *wheels: Path) -> None:
+    constraints: list[str | Path] = ["--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    succeed(bin_ / "python", "-m", "pip", "install", *constraints, *wheels, folder=bin_.parent)
 
 
 @pytest.fixture(scope="session")
@@ -55,17 +72,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clean(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the ``bin`` folder of an environment that holds the wheels and what they depend on, nothing else."""
-    folder = tmp_path_factory.mktemp("clean")
-    succeed(sys.executable, "-m", "venv", folder / "venv", folder=folder)
-    python = folder / "venv" / "bin" / "python"
-    constraints: list[str | Path] = ["--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
-    succeed(python, "-m", "pip", "install", *constraints, *sorted(built.glob("*.whl")), folder=folder)
-    return python.parent
+    return environment(tmp_path_factory.mktemp("clean"), *sorted(built.glob("*.whl")))
+
+
+def wheel_of(built: Path, package: str) -> Path:
+    [wheel] = built.glob(f"{package}-{__version__}-*.whl")
+    return wheel
 
 
 def wheel_names(built: Path, package: str) -> list[str]:
-    [wheel] = built.glob(f"{package}-{__version__}-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(wheel_of(built, package)) as archive:
         return archive.namelist()
 
 
@@ -105,8 +121,7 @@ def test_the_sdist_of_a_plugin_is_its_folder(built: Path, plugin: str):
 
 @pytest.mark.parametrize("package", FOLDERS)
 def test_no_distribution_names_the_machine_that_built_it(built: Path, package: str):
-    [wheel] = built.glob(f"{package}-{__version__}-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(wheel_of(built, package)) as archive:
         holding = [name for name in archive.namelist() if str(ROOT).encode() in archive.read(name)]
 
     assert holding == []
@@ -141,6 +156,64 @@ def test_nothing_is_taken_from_the_repository(clean: Path, tmp_path: Path):
     files = succeed(clean / "python", "-c", program, *FOLDERS, folder=tmp_path).splitlines()
 
     assert [file for file in files if not Path(file).is_relative_to(clean.parent)] == []
+
+
+MENU = [
+    "--help",
+    "--version",
+    "plugins list",
+    "config schema",
+    "config schema --json",
+    "config schema --kind rate_policies/fixed",
+]
+"""What an operator can choose from; the last is a kind that is not installed, and says what to install."""
+
+
+def menu(bin_: Path, folder: Path) -> dict[str, list[str]]:
+    shown = {command: run(bin_ / "compute-bridge", *command.split(), folder=folder) for command in MENU}
+    return {command: [*(one.stdout + one.stderr).splitlines(), str(one.returncode)] for command, one in shown.items()}
+
+
+def changed(before: list[str], after: list[str]) -> list[str]:
+    return [line for line in difflib.ndiff(before, after) if line[0] in "+-"]
+
+
+def page(name: str) -> str:
+    """Return an operator's page with what it includes."""
+    path = ROOT / "docs" / "operator" / f"{name}.md"
+    included = re.findall(r"^```{include} (\S+)$", path.read_text(), re.M)
+    return "".join(one.read_text() for one in [path, *(path.parent / file for file in included)])
+
+
+def test_a_plugin_adds_its_kind_and_its_command_and_changes_nothing_else(built: Path, tmp_path: Path):
+    bin_ = environment(tmp_path, wheel_of(built, "compute_bridge"))
+    before = menu(bin_, tmp_path)
+    for cloud in ("gcp", "aws", "azure"):
+        install(bin_, wheel_of(built, f"compute_bridge_{cloud}"))
+        after = menu(bin_, tmp_path)
+        new = {command: changed(before[command], after[command]) for command in MENU}
+        [help_line], [kind_line] = new.pop("--help"), new.pop("plugins list")
+        before = after
+
+        assert re.fullmatch(rf"\+  *{cloud}  +\S.*", help_line)
+        assert kind_line.split() == [
+            "+",
+            cloud,
+            f"compute-bridge-{cloud}",
+            __version__,
+            f"compute_bridge_{cloud}.hooks",
+        ]
+        assert list(new.values()) == [[], [], [], []]
+
+
+@pytest.mark.parametrize("cloud", ["aws", "azure", "gcp"])
+def test_a_kind_is_described_checked_and_has_a_page(clean: Path, tmp_path: Path, cloud: str):
+    described = succeed(clean / "compute-bridge", "config", "schema", "--kind", f"backends/{cloud}", folder=tmp_path)
+    checked = succeed(clean / "compute-bridge", "plugins", "check", folder=tmp_path)
+
+    assert "backend[].address_cost: " in described
+    assert f"ok     compute-bridge-{cloud} {__version__} compute_bridge_{cloud}.hooks\n" in checked
+    assert f'kind = "{cloud}"' in page(cloud)
 
 
 @pytest.mark.needs("sshd", "openssh-client")

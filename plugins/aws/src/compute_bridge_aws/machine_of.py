@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from attrs import evolve
+
 from compute_bridge.cloud.machine import Machine, MachineState
 from compute_bridge.cloud.tags import OwnedTags
 from compute_bridge.model.errors import RecordError
@@ -12,8 +14,8 @@ from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import ExitCause, InstanceExit
 from compute_bridge.ports.errors import BackendError
+from compute_bridge.wire.keys import instance_name
 from compute_bridge_aws.errors import MEANINGS, launch_failure
-from compute_bridge_aws.launch import NAME
 
 # A stopped machine was stopped by somebody's hand: it costs its disk, and no lease of ours starts it again.
 _STATES = {
@@ -56,10 +58,8 @@ def machine_of(
     answer: Mapping[str, Any], *, backend: BackendName, region: str, public: bool, now: int
 ) -> Machine | None:
     """Return the machine, or ``None`` for one whose tags are not ours."""
-    tags = tags_in(answer)
-    try:
-        owned = OwnedTags.read(tags, name=tags.get(NAME, "?"))
-    except RecordError:
+    owned = _owned(answer)
+    if owned is None:
         return None
     # A state that is not known yet is taken for one of the living: nothing is concluded from it.
     state = _STATES.get(answer["State"]["Name"], MachineState.PENDING)
@@ -76,11 +76,19 @@ def machine_of(
 
 def exit_in(answer: Mapping[str, Any], *, now: int) -> InstanceExit | None:
     """Return the end that is told of a machine of ours, if it has ended."""
+    owned = _owned(answer)
+    if owned is None or answer["State"]["Name"] in ("pending", "running"):
+        return None
+    return _exit(answer, owned.ends_at, now)
+
+
+def _owned(answer: Mapping[str, Any]) -> OwnedTags | None:
+    # Named by the token: the tag "Name" is for people, and to change it in the console must not lose us a machine.
     try:
-        owned = OwnedTags.read(tags_in(answer), name="?")
+        owned = OwnedTags.read(tags_in(answer), name="machine")
     except RecordError:
         return None
-    return None if answer["State"]["Name"] in ("pending", "running") else _exit(answer, owned.ends_at, now)
+    return evolve(owned, ownership=evolve(owned.ownership, name=instance_name(owned.token)))
 
 
 def failure_in(answer: Mapping[str, Any], backend: BackendName, region: str) -> BackendError | None:

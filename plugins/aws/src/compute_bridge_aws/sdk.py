@@ -95,8 +95,9 @@ def told_by(error: BaseException | None) -> Told | None:
 
 @cache
 def _loader() -> Any:
-    # The models of EC2 are 30 MiB once read; two accounts share them.
-    return botocore.session.Session().get_component("data_loader")
+    # The models of EC2 are 30 MiB once read; two accounts share them. They are the SDK's own, none of ~/.aws/models.
+    own = botocore.loaders.Loader.BUILTIN_DATA_PATH
+    return botocore.loaders.Loader(extra_search_paths=[own], include_default_search_paths=False)
 
 
 def service_model(service: str) -> Any:
@@ -111,14 +112,13 @@ def _session(access: Access) -> Any:
         session = botocore.session.Session()
         session.register_component("data_loader", _loader())
         return boto3.session.Session(botocore_session=session)
-    # With a key of the table nothing is read from the environment's profile or the home folder.
-    session = botocore.session.Session(
-        session_vars={
-            "profile": (None, None, None, None),
-            "config_file": (None, None, os.devnull, None),
-            "credentials_file": (None, None, os.devnull, None),
-        }
-    )
+    # With a key of the table no setting is read from the environment or the home folder.
+    deaf = {
+        name: (in_file, None, default, convert)
+        for name, (in_file, _variable, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()
+    }
+    nowhere = (None, None, os.devnull, None)
+    session = botocore.session.Session(session_vars={**deaf, "config_file": nowhere, "credentials_file": nowhere})
     session.register_component("data_loader", _loader())
     return boto3.session.Session(
         aws_access_key_id=access.key_id,

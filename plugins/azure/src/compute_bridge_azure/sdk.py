@@ -14,7 +14,7 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-from azure.core import MatchConditions, PipelineClient
+from azure.core import AzureClouds, MatchConditions, PipelineClient
 from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline import policies
 from azure.core.pipeline.transport import RequestsTransport
@@ -216,6 +216,8 @@ class Arm:
             self._config.subscription,
             base_url=self._config.arm,
             credential_scopes=[scope],
+            # Without it AZURE_SDK_CLOUD_CONF is read; base_url and scope are the table's in any case.
+            cloud_setting=AzureClouds.AZURE_PUBLIC_CLOUD,
             policies=pipeline,
             transport=self._transport(),
         )
@@ -275,25 +277,28 @@ class _Pinned:
         self._inner.close()
 
 
+class _Principal(ClientSecretCredential):  # type: ignore[misc]  # azure is not followed
+    """A service principal whose secret goes to the table's authority, and to no region's that the environment names."""
+
+    def __init__(self, *words: str, **options: Any) -> None:
+        super().__init__(*words, **options)
+        # In place of AZURE_REGIONAL_AUTHORITY_NAME, or else MSAL_FORCE_REGION; false is msal's word for no region.
+        self._regional_authority = False
+
+
 def _credential(config: AzureConfig, secret: str, verify: str | bool) -> Any:
     common: Json = {
         "authority": config.authority,
         "connection_verify": verify,
         "connection_timeout": _CONNECT_S,
         "read_timeout": _READ_S,
+        # The authority is the operator's word, and asking Microsoft about it names the account to no purpose.
+        "disable_instance_discovery": True,
         **_NO_RETRY,
     }
     if config.credential is Credential.DEFAULT_CHAIN:
         return DefaultAzureCredential(exclude_interactive_browser_credential=True, **common)
-    return ClientSecretCredential(
-        config.tenant,
-        config.client,
-        secret,
-        # The authority is the operator's word, and asking Microsoft about it names the account to no purpose.
-        disable_instance_discovery=True,
-        use_env_settings=False,
-        **common,
-    )
+    return _Principal(config.tenant, config.client, secret, use_env_settings=False, **common)
 
 
 def server_ms(headers: dict[str, str]) -> UtcMs | None:

@@ -143,9 +143,12 @@ class Sdk:
 
     def _load(self, key: bytes) -> Any:
         if self._config.default_chain:
-            return google.auth.default(scopes=_SCOPES)[0]
-        credentials = service_account.Credentials.from_service_account_info(json.loads(key), scopes=_SCOPES)
-        return credentials.with_always_use_jwt_access(True)
+            credentials = google.auth.default(scopes=_SCOPES)[0]
+        else:
+            credentials = service_account.Credentials.from_service_account_info(json.loads(key), scopes=_SCOPES)
+        # A key signs its tokens itself, wherever it was found, so that nobody else has to be reached for them.
+        is_key = isinstance(credentials, service_account.Credentials)
+        return credentials.with_always_use_jwt_access(True) if is_key else credentials
 
     # --- who we are -----------------------------------------------------------------------------
 
@@ -165,7 +168,10 @@ class Sdk:
         with self._lock:
             self._require_identity()
             if kind not in self._clients:
-                options = {"api_endpoint": self._config.compute_endpoint} if self._config.compute_endpoint else None
+                # Without the first, GOOGLE_CLOUD_UNIVERSE_DOMAIN would say whose compute.* the token goes to.
+                options = {"universe_domain": self._credentials.universe_domain}
+                if self._config.compute_endpoint:
+                    options["api_endpoint"] = self._config.compute_endpoint
                 self._clients[kind] = kind(credentials=self._credentials, client_options=options)
             return self._clients[kind]
 
