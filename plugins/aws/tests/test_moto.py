@@ -270,7 +270,7 @@ async def test_a_machine_is_kept_as_it_was_asked_for(place: Place, account: Acco
     order = place.order()
     kept = place.kept(await started(place, account, order))
 
-    assert kept.user_data == user_data(order, port=account.config.ssh_port).encode()
+    assert kept.user_data == user_data(order, account.config).encode()
     assert kept.on_shutdown == "terminate"
     assert kept.metadata == ("required", 1)
     assert kept.is_encrypted
@@ -279,7 +279,7 @@ async def test_a_machine_is_kept_as_it_was_asked_for(place: Place, account: Acco
 async def test_a_volume_carries_the_tags_of_its_machine(place: Place, account: Account):
     order = place.order()
     kept = place.kept(await started(place, account, order))
-    tags = tags_of(order, owner=account.config.owner, port=account.config.ssh_port)
+    tags = tags_of(order, account.config)
 
     assert kept.volume_tags == {"Name": order.ownership.name, **tags}
 

@@ -204,6 +204,13 @@ class Machines(Weather):
             raise Refusal(Code.NOT_FOUND)
         return machine
 
+    def ever(self, id: str) -> Machine:
+        """Return a machine that there ever was: the truth, whatever a listing shows.
+
+        :raises Refusal: ``NOT_FOUND``.
+        """
+        return self._now(self._life(id))
+
     def _life(self, id_: str) -> Life:
         with self.lock:
             if id_ not in self._lives:

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from compute_bridge.testing.physics.engine import Physics
-from compute_bridge.testing.physics.matter import Machine, Refusal, State, Why
+from compute_bridge.testing.physics.matter import Machine, State, Why
 
 _TARGET = re.compile(r'targetLink eq "(?P<pattern>[^"]+)"')
 _PREEMPTED = "compute.instances.preempted"
@@ -22,6 +22,10 @@ _HTTP = {"QUOTA_EXCEEDED": 403}
 def stamp(ms: int) -> str:
     """Return a time as the vendor writes it."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _target(machine: Machine) -> str:
+    return f"{machine.zone}/instances/{machine.name}"
 
 
 @frozen
@@ -73,9 +77,11 @@ class Operations:
         found = _TARGET.fullmatch(where) if where else None
         if where and found is None:
             return None
-        told = [self._told(one) for one in self._asked.values() if one.zone == zone]
-        told += [event for one in self._physics.made() if one.zone == zone for event in self._by_itself(one)]
-        return [one for one in told if found is None or re.fullmatch(found["pattern"], one["targetLink"])]
+        # What is not asked for is not told first: each lease that ends asks for its own, and there may be thousands.
+        wanted = re.compile(found["pattern"] if found else ".*")
+        asked = [one for one in self._asked.values() if one.zone == zone and wanted.fullmatch(self._link(one.target))]
+        made = [one for one in self._physics.made() if one.zone == zone and wanted.fullmatch(self._link(_target(one)))]
+        return [self._told(one) for one in asked] + [event for one in made for event in self._by_itself(one)]
 
     def _told(self, asked: Asked) -> dict[str, Any]:
         machine = self._machine(asked)
@@ -90,13 +96,8 @@ class Operations:
         return operation
 
     def _machine(self, asked: Asked) -> Machine | None:
-        if not asked.machine:
-            return None
-        try:
-            return self._physics.get(asked.machine)
-        except Refusal:
-            # It is gone, or too young to be shown; the operation knows it all the same.
-            return next(one for one in self._physics.made() if one.id == asked.machine)
+        # It may be gone, or too young to be shown; the operation knows it all the same.
+        return self._physics.ever(asked.machine) if asked.machine else None
 
     def _outcome(self, asked: Asked, machine: Machine | None) -> tuple[str, int]:
         if machine is None:
@@ -117,10 +118,13 @@ class Operations:
         return told
 
     def _event(self, number: int, machine: Machine, kind: str, at_ms: int) -> dict[str, Any]:
-        target = f"{machine.zone}/instances/{machine.name}"
-        told = self._operation(int(machine.id) + number * 10**9, kind, machine.zone, target, "system", at_ms)
+        at = int(machine.id) + number * 10**9
+        told = self._operation(at, kind, machine.zone, _target(machine), "system", at_ms)
         over = machine.gone_ms or (machine.ended_ms if machine.state is State.STOPPED else 0)
         return told | ({"status": "DONE", "endTime": stamp(over)} if over else {"status": "RUNNING"})
+
+    def _link(self, target: str) -> str:
+        return f"{self._base}/zones/{target}"
 
     def _operation(self, number: int, kind: str, zone: str, target: str, user: str, at_ms: int) -> dict[str, Any]:
         name = f"operation-{number}"
@@ -130,7 +134,7 @@ class Operations:
             "name": name,
             "zone": f"{self._base}/zones/{zone}",
             "operationType": kind,
-            "targetLink": f"{self._base}/zones/{target}",
+            "targetLink": self._link(target),
             "user": user,
             "insertTime": stamp(at_ms),
             "startTime": stamp(at_ms),
