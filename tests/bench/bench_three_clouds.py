@@ -17,6 +17,7 @@ import pytest
 from attrs import define, evolve, field
 from manyclouds import AWS, AZURE, EU, GCP, Clouds, clouds
 
+from compute_bridge.cloud.settings import HostKey
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.routing import Router
 from compute_bridge.model.boot import BelowCost
@@ -58,9 +59,10 @@ THREE = (AWS, GCP, AZURE)
 FEW, MANY = 20, int(os.environ.get("BENCH_LEASES", "500"))
 
 
-@pytest.fixture
-def accounts():
-    with clouds(speed=1, ready_s=1800) as accounts:
+@pytest.fixture(params=[HostKey.INJECTED, pytest.param(HostKey.ROTATED, marks=pytest.mark.needs("root"))], ids=str)
+def accounts(request):
+    with clouds(speed=1, ready_s=1800, host_key=request.param) as accounts:
+        tell(f"\nhost keys: {request.param}")
         yield accounts
 
 
@@ -201,7 +203,6 @@ async def test_few_and_many_leases_over_three_clouds(accounts: Clouds) -> None:
         await fleet.refresh()
         router = Router(fleet, InTurn(), accounts.clock, BasisPoints(0), BelowCost.ALLOW)
         leases = Leases(accounts, fleet, router)
-        tell("")
         for numbers in (range(FEW), range(FEW, FEW + MANY)):
             await leases.run(numbers)
         tell(f"  ends: {dict(leases.exits)}; left behind: {len(await accounts.running())}")

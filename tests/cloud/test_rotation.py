@@ -1,7 +1,9 @@
 """The backend over a cloud replaces the host key that the cloud has seen, whatever happens on the way."""
 
 import logging
+from itertools import accumulate
 
+import anyio
 import pytest
 from attrs import evolve
 from toycloud.cloud import ToyApi, ToyCloud
@@ -95,6 +97,41 @@ async def test_a_table_that_rotates_no_more_keeps_what_a_machine_was_made_with(w
 
     assert found == owned
     assert (found.host_key, found.host_key_source) == (order.access.rotation.host_key, HostKeySource.ROTATED)
+
+
+class Counting(Guests):
+    """Guests that write down when a rotation begins and ends."""
+
+    def __init__(self, book):
+        super().__init__()
+        self.book = book
+
+    def boot(self, machine, user_data, state):
+        told = f"printf + >>{self.book}; sleep 0.2; printf - >>{self.book}\\numask 077".encode()
+        return super().boot(machine, user_data.replace(b"umask 077", told), state)
+
+
+class CountingWorld(ToyWorld):
+    def __init__(self, book):
+        self.book = book
+        super().__init__(host_key=HostKey.ROTATED)
+
+    def settings(self):
+        return evolve(super().settings(), calls_at_once=2)
+
+    def make_physics(self):
+        return Physics(self.clock, zones=ZONES, guests=Counting(self.book))
+
+
+async def test_no_more_rotations_are_under_way_than_calls_may_be(tmp_path):
+    book = tmp_path / "book"
+    with CountingWorld(book) as world:
+        async with world.open() as backend, anyio.create_task_group() as tasks:
+            for _ in range(6):
+                tasks.start_soon(backend.provision, await an_order(world, backend))
+    depths = [*accumulate(1 if mark == "+" else -1 for mark in book.read_text())]
+
+    assert (max(depths), depths[-1], len(depths)) == (2, 0, 12)
 
 
 class Closed(Guests):

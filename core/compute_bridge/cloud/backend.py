@@ -60,6 +60,8 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         self._settings = settings
         self._cloud = cloud
         self._offers = CatalogOffers(context.name, settings, cloud.images)
+        # Probes are not held back: one that waits for a guest that drops them would hold up the guests that answer.
+        self._rotations = anyio.CapacityLimiter(settings.calls_at_once)
         self._indexed: tuple[Machines, dict[Token, Machine]] = ({}, {})
         self.listing: Listing[Machines] = Listing(
             cloud.machines, context.clock, every_ms=settings.watch_ms, place=f"backend {context.name}"
@@ -199,7 +201,8 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         where = (machine.host, machine.tags.port)
         shown = await shown_host_key(*where, within_s=_PROBE_S)
         if shown == order.access.host_key != machine.tags.host_key:
-            await rotate_host_key(*where, order.access, within_s=_PROBE_S)
+            async with self._rotations:
+                await rotate_host_key(*where, order.access, within_s=_PROBE_S)
             shown = await shown_host_key(*where, within_s=_PROBE_S)
         return True if shown == machine.tags.host_key else None
 
