@@ -82,7 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each mark its time limit, keep together what shares something, refuse a suite of the kit that was changed."""
+    """Give each mark its time limit, keep together what shares things, refuse a suite of the kit that was changed."""
     if config.pluginmanager.hasplugin("timeout"):
         for item in items:
             _limit(item)

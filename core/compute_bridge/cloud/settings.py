@@ -76,7 +76,9 @@ class CloudSettings:
         default=5000, validator=whole(100, 600_000), metadata=about("milliseconds between two listings of the account")
     )
     calls_at_once: int = field(
-        default=8, validator=whole(1, 64), metadata=about("the most API calls, and rotations of host keys, under way together")
+        default=8,
+        validator=whole(1, 64),
+        metadata=about("the most API calls, and rotations of host keys, under way together"),
     )
 
     @on_demand.validator
