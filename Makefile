@@ -31,7 +31,7 @@ check: $(VENV)/.dev ## format, lint, types, architecture, spelling
 	$(BIN)/codespell
 
 test: $(VENV)/.dev ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 coverage: $(VENV)/.dev ## run the tests once more, two thirds slower, and show what they do not reach
 	$(BIN)/coverage run -m pytest

@@ -61,6 +61,13 @@ def test_what_a_missing_component_lacks_is_told_in_words(component: str):
     assert guard.missing(component, find=lambda _name: None)
 
 
+@pytest.mark.parametrize(("user", "lack"), [(0, None), (1000, "this is a plain user: run the tests as root")])
+def test_to_be_root_is_a_component(monkeypatch: pytest.MonkeyPatch, user: int, lack: str | None):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+
+    assert guard.missing("root") == lack
+
+
 # --- time limits ------------------------------------------------------------------------------
 
 

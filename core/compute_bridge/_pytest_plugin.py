@@ -82,13 +82,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each mark its time limit, keep together what shares things, refuse a suite of the kit that was changed."""
+    """Give each mark its time limit and refuse a suite of the kit that was changed."""
     if config.pluginmanager.hasplugin("timeout"):
         for item in items:
             _limit(item)
-    if config.getoption("dist", "no") == "loadgroup":
-        for item in items:
-            _group(item)
     faults = [fault for cls in _test_classes(items) for fault in changed_tests(cls)]
     if faults:
         raise pytest.UsageError("\n".join(faults))
@@ -98,13 +95,6 @@ def _limit(item: pytest.Item) -> None:
     limits = [limit for name, limit in _LIMITS_S.items() if item.get_closest_marker(name)]
     if limits and item.get_closest_marker("timeout") is None:
         item.add_marker(pytest.mark.timeout(max(limits)))
-
-
-def _group(item: pytest.Item) -> None:
-    """Let one worker of pytest-xdist have a whole file, for its fixtures, and one everything that shares podman."""
-    if item.get_closest_marker("xdist_group") is None:
-        needs = {component for mark in item.iter_markers("needs") for component in mark.args}
-        item.add_marker(pytest.mark.xdist_group("podman" if "podman" in needs else item.nodeid.partition("::")[0]))
 
 
 # --- the kit's own tests ----------------------------------------------------------------------
