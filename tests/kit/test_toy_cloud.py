@@ -4,6 +4,7 @@ import pytest
 from toycloud.world import ToyWorld
 
 from compute_bridge.testing.backend import BackendConformance
+from compute_bridge.testing.cloud_faults import CloudFaults
 
 
 @pytest.mark.needs("sshd")
@@ -16,6 +17,14 @@ class TestToyBackend(BackendConformance):
 
 @pytest.mark.needs("sshd")
 class TestToyBackendWithSlowListings(BackendConformance):
+    @pytest.fixture
+    def world(self):
+        with ToyWorld(propagation_ms=4000) as world:
+            yield world
+
+
+@pytest.mark.needs("sshd")
+class TestToyFaults(CloudFaults):
     @pytest.fixture
     def world(self):
         with ToyWorld(propagation_ms=4000) as world:

@@ -82,7 +82,7 @@ async def test_an_image_that_is_not_there_is_told(practice):
 
 async def test_a_subnetwork_that_is_not_there_is_told(practice):
     regions = practice.world.config.regions
-    practice.world.configure(regions=(evolve(regions[0], subnetwork="no-such"), *regions[1:]))
+    practice.world.reconfigure(regions=(evolve(regions[0], subnetwork="no-such"), *regions[1:]))
 
     await practice.fault("subnetwork no-such europe-west4")
 

@@ -147,7 +147,7 @@ async def test_credentials_that_end_in_mid_life_end_no_machine(world, backend, o
 
 
 async def test_every_page_of_a_listing_is_read(world, backend):
-    world.configure(page_size=2)
+    world.reconfigure(page_size=2)
     async with world.open() as paged:
         offer = await offered(paged)
         ids = {await world.start(world.order(offer)) for _ in range(5)}
@@ -168,7 +168,7 @@ async def test_two_bridges_that_end_one_machine_both_return(world, backend, orde
 
 
 async def test_a_preempted_machine_vanishes_and_is_told_as_preempted(world, backend):
-    world.configure(spot=True)
+    world.reconfigure(spot=True)
     async with world.open() as spot:
         instance = await make(world, spot, world.order(await offered(spot, spot=True)))
         async with watching(world, spot, instance.id) as [watch]:
@@ -212,7 +212,7 @@ async def test_a_deadline_comes_while_the_bridge_is_down(world, backend, order):
 
 async def test_two_bridges_that_share_a_project_leave_each_other_alone(world, backend, order):
     ours = await make(world, backend, order)
-    world.configure(owner="somebody-else")
+    world.reconfigure(owner="somebody-else")
     async with world.open() as other:
         theirs = await make(world, other, world.order(await offered(other)))
 
@@ -246,7 +246,7 @@ async def test_a_host_that_breaks_has_lost_the_machine(world, backend, order):
 
 
 async def test_a_confidential_machine_where_the_vendor_makes_none_benches_that_shape_alone(world, backend):
-    world.configure(tdx_zones=(*TDX_ZONES, "europe-west4-b"))
+    world.reconfigure(tdx_zones=(*TDX_ZONES, "europe-west4-b"))
     async with world.open() as hopeful:
         offer = await offered(hopeful, shape="c3-standard-4", zone="europe-west4-b")
         assert Posture.TDX is offer.posture

@@ -2,11 +2,15 @@
 
 from contextlib import AbstractAsyncContextManager
 from secrets import token_hex
+from typing import Any
+
+from attrs import evolve
 
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.ports.backend import Backend, BackendContext
+from compute_bridge.ports.errors import NoCapacityError, QuotaError
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.toy import ZONES, ToyFacade
@@ -18,8 +22,12 @@ from toycloud.cloud import ToySettings, open_toy
 class ToyWorld(CloudWorld):
     """An account at the toy cloud, whose listings may miss a new machine for ``propagation_ms``."""
 
+    create_call, delete_call, list_call = "create", "delete", "list"
+    late_failures = {"capacity": NoCapacityError, "quota": QuotaError}
+
     def __init__(self, *, propagation_ms: int = 0) -> None:
         self.propagation_ms = propagation_ms
+        self._changes: dict[str, Any] = {}
         super().__init__()
         self._api_key = token_hex(16)
         self._server = WireServer(ToyFacade(self.physics, self._api_key).answer)
@@ -31,7 +39,7 @@ class ToyWorld(CloudWorld):
     def settings(self) -> ToySettings:
         """Return the backend's table."""
         reference = SecretRef("env:TOY_KEY")
-        return ToySettings(
+        settings = ToySettings(
             owner="kit",
             shapes=("toy-*",),
             spot=True,
@@ -40,6 +48,11 @@ class ToyWorld(CloudWorld):
             api_key=reference,
             window_ms=2 * self.propagation_ms,
         )
+        return evolve(settings, **self._changes)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Open backends by a table with these keys changed from now on."""
+        self._changes |= changes
 
     def open_backend(self) -> AbstractAsyncContextManager[Backend]:
         """Open another backend on this account."""
