@@ -105,8 +105,10 @@ class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
         self.aws.policy = policy(config)
 
     def reconfigure(self, **changes: Any) -> None:
-        """Open backends by the table with these keys changed from now on."""
+        """Open backends by the table with these keys changed from now on; what is allowed already stays allowed."""
+        allowed = self.aws.policy["Statement"]
         self.use(evolve(self.config, **changes))
+        self.aws.policy = {"Statement": [*allowed, *self.aws.policy["Statement"]]}
 
     def page_by(self, size: int) -> None:
         """Let no page hold more than ``size``, whatever is asked for."""
