@@ -2,7 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from secrets import token_hex
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import evolve
 
@@ -23,7 +23,7 @@ class ToyWorld(CloudWorld):
     """An account at the toy cloud, whose listings may miss a new machine for ``propagation_ms``."""
 
     create_call, delete_call, list_call = "create", "delete", "list"
-    late_failures = {"capacity": NoCapacityError, "quota": QuotaError}
+    late_failures: ClassVar = {"capacity": NoCapacityError, "quota": QuotaError}
 
     def __init__(self, *, propagation_ms: int = 0) -> None:
         self.propagation_ms = propagation_ms

@@ -5,7 +5,7 @@ from attrs import evolve
 
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import Backend, ExitCause, Instance, Order, SupportsDeadMansSwitch
-from compute_bridge.testing.matrix.situation import SLOW_MS, CloudSituation, offers_of
+from compute_bridge.testing.matrix.situation import CloudSituation, offers_of, slow_ms
 from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge.testing.promises.situation import end, make, patience, power, tasks_of_a_test, watching
 
@@ -69,7 +69,7 @@ class EndingFaults(CloudSituation):
             await slow.reached.wait()
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
-                await world.let_pass(SLOW_MS)
+                await world.let_pass(slow_ms(backend))
                 was_abandoned = bool(ended)
                 slow.release()
         await end(world, backend, instance.id)
@@ -117,4 +117,3 @@ class EndingFaults(CloudSituation):
         assert type(first) is int, f"ended_at is {first!r}, which is no whole number"
         assert first == second, f"one end is told as at {first} and later as at {second}"
         assert first == 0 or abs(first - truth) <= _ROUNDING_MS, f"it ended at {truth} and is told to at {first}"
-

@@ -12,7 +12,7 @@ from compute_bridge.ports.errors import (
     ThrottledError,
     UnavailableError,
 )
-from compute_bridge.testing.matrix.situation import SLOW_MS, CloudSituation, offers_of, place_of
+from compute_bridge.testing.matrix.situation import CloudSituation, offers_of, place_of, slow_ms
 from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge.testing.promises.situation import a_moment, end, make, patience, settle, tasks_of_a_test
 
@@ -153,7 +153,7 @@ class MakingFaults(CloudSituation):
             await slow.reached.wait()
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
-                await world.let_pass(SLOW_MS)
+                await world.let_pass(slow_ms(backend))
                 was_abandoned = bool(ended)
                 slow.release()
         await settle(world, backend)

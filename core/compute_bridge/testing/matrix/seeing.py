@@ -7,7 +7,7 @@ import pytest
 from compute_bridge.ports.backend import Backend, ExitCause, Instance, Offer, Order
 from compute_bridge.ports.catalog import SupportsCatalog
 from compute_bridge.ports.errors import BackendError, CredentialsError, UnavailableError
-from compute_bridge.testing.matrix.situation import SLOW_MS, CloudSituation, offers_of, place_of
+from compute_bridge.testing.matrix.situation import CloudSituation, offers_of, place_of, silent_ms, slow_ms
 from compute_bridge.testing.physics.world import CloudWorld, SupportsClosedRegions, SupportsPages
 from compute_bridge.testing.promises.situation import (
     a_moment,
@@ -21,7 +21,6 @@ from compute_bridge.testing.promises.situation import (
 )
 
 _PAGE = 3
-_TICKS_MS = 20_000
 
 
 class SeeingFaults(CloudSituation):
@@ -43,11 +42,11 @@ class SeeingFaults(CloudSituation):
             for call in calls:
                 with pytest.raises(CredentialsError, match=str(backend.name)):
                     await call()
-            await world.let_pass(_TICKS_MS)
+            await world.let_pass(silent_ms(backend))
             seen, running = watch.seen, await world.running()
             loud = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
             await world.accept_credentials()
-            await world.let_pass(_TICKS_MS)
+            await world.let_pass(silent_ms(backend))
             await end(world, backend, instance.id)
             exit_ = await watch.exit()
 
@@ -85,7 +84,9 @@ class SeeingFaults(CloudSituation):
         for instance in made:
             await end(world, backend, instance.id)
 
-        assert owned == {one.id for one in made}, f"of a machine in {order.offer.region} and one in {other.region} {owned}"
+        assert owned == {one.id for one in made}, (
+            f"of a machine in {place_of(order.offer)} and one in {place_of(other)} {owned} are listed"
+        )
 
     async def test_a_silent_place_is_not_taken_for_empty(
         self, world: CloudWorld, backend: Backend, instance: Instance, order: Order
@@ -99,7 +100,7 @@ class SeeingFaults(CloudSituation):
                 if place:
                     world.go_down_in(place)
             told = await _told(backend)
-            await world.let_pass(_TICKS_MS)
+            await world.let_pass(silent_ms(backend))
             seen = watch.seen
         await world.come_back()
         await end(world, backend, instance.id)
@@ -118,7 +119,7 @@ class SeeingFaults(CloudSituation):
         async with patience(world, "end a cancelled listing"), tasks_of_a_test() as tasks:
             tasks.start_soon(backend.list_owned)
             await slow.reached.wait()
-            await world.let_pass(SLOW_MS)
+            await world.let_pass(slow_ms(backend))
             tasks.cancel_scope.cancel()
         async with patience(world, "list again"):
             owned = [one.id for one in await backend.list_owned()]

@@ -8,9 +8,9 @@ from compute_bridge.ports.backend import Backend, Offer
 from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge.testing.promises.situation import Situation, patience
 
-SLOW_MS = 30_000
-"""How long a slow call takes."""
+_SLOW_MS = 30_000
 _OVER_MS = 10_000
+_TICKS_MS = 20_000
 
 
 class CloudSituation(Situation):
@@ -33,6 +33,16 @@ async def offers_of(world: CloudWorld, backend: Backend) -> list[Offer]:
     """Return what is offered and runs the world's image."""
     async with patience(world, "list its offers"):
         return [offer for offer in await backend.offers() if offer.runs(world.image())]
+
+
+def slow_ms(backend: Backend) -> int:
+    """Return how long a slow call takes: 30 s, and longer than whoever has abandoned it waits for a listing."""
+    return _SLOW_MS + backend.consistency_window_ms
+
+
+def silent_ms(backend: Backend) -> int:
+    """Return how long a silence lasts that nobody may take for an end: some ticks beyond the consistency window."""
+    return _TICKS_MS + backend.consistency_window_ms
 
 
 def place_of(offer: Offer) -> str:

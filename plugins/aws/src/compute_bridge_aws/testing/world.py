@@ -3,7 +3,7 @@
 import sys
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import evolve
 
@@ -67,7 +67,7 @@ class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
     """One account at the fake AWS, over HTTP on loopback, with guests that are real SSH servers."""
 
     create_call, delete_call, list_call = "RunInstances", "TerminateInstances", "DescribeInstances"
-    late_failures = {
+    late_failures: ClassVar = {
         "Server.InsufficientInstanceCapacity": NoCapacityError,
         "Client.VolumeLimitExceeded": QuotaError,
     }

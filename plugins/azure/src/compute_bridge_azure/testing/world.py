@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import evolve
 
@@ -48,7 +48,7 @@ class AzureWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
     """
 
     create_call, delete_call, list_call = "PutMachine", "DeleteMachine", "ListMachines"
-    late_failures = {"AllocationFailed": NoCapacityError, "ZonalAllocationFailed": NoCapacityError}
+    late_failures: ClassVar = {"AllocationFailed": NoCapacityError, "ZonalAllocationFailed": NoCapacityError}
     patience_s = 30.0
     near_end_ms = 240_000
     name = BackendName("azure-under-test")

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from anyio import to_thread
 from attrs import evolve
@@ -34,7 +34,7 @@ class GcpWorld(CloudWorld, SupportsPages):
     """One project at a fake. ``key`` is the service account's; ``config`` may be changed before a backend opens."""
 
     create_call, delete_call, list_call = "insert", "delete", "aggregatedList"
-    late_failures = {"ZONE_RESOURCE_POOL_EXHAUSTED": NoCapacityError, "QUOTA_EXCEEDED": QuotaError}
+    late_failures: ClassVar = {"ZONE_RESOURCE_POOL_EXHAUSTED": NoCapacityError, "QUOTA_EXCEEDED": QuotaError}
 
     def __init__(self, *, has_guests: bool = True) -> None:
         self._has_guests = has_guests
