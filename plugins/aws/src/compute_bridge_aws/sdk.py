@@ -98,6 +98,7 @@ def _loader() -> Any:
     return botocore.session.Session().get_component("data_loader")
 
 
+@cache
 def service_model(service: str) -> Any:
     """Return the SDK's model of a service."""
     session = botocore.session.Session()
