@@ -136,7 +136,8 @@ def planted(
         for cloud in on:
             words = says if isinstance(says, str) else says[cloud]
             does = (cls.__doc__ or "").splitlines()[0]
-            FAULTS.append(Fault(cls.__name__, cloud, caught_by, words, does, **{part: cls}, **more))
+            parts: dict[str, Any] = {part: cls, **more}
+            FAULTS.append(Fault(cls.__name__, cloud, caught_by, words, does, **parts))
         return cls
 
     return put

@@ -148,7 +148,7 @@ class TellsTheEndAsAFloat(CloudBackend):
     async def watch_until_exit(self, instance: InstanceId) -> InstanceExit:
         """Return a float; the value itself refuses it."""
         exit_ = await super().watch_until_exit(instance)
-        return evolve(exit_, ended_at=exit_.ended_at / 1000)
+        return evolve(exit_, ended_at=exit_.ended_at / 1000)  # type: ignore[arg-type]
 
 
 @planted("test_a_duplicate_create_meets_the_first_machine", says="did not send its create", part="room", on=(AZURE,))
