@@ -108,9 +108,7 @@ def service_model(service: str) -> Any:
 
 def _session(access: Access) -> Any:
     if not access.key_id:
-        session = botocore.session.Session()
-        session.register_component("data_loader", _loader())
-        return boto3.session.Session(botocore_session=session)
+        return _over_loader(botocore.session.Session())
     # With a key of the table nothing is read from the environment's profile or the home folder.
     session = botocore.session.Session(
         session_vars={
@@ -119,13 +117,20 @@ def _session(access: Access) -> Any:
             "credentials_file": (None, None, os.devnull, None),
         }
     )
-    session.register_component("data_loader", _loader())
-    return boto3.session.Session(
+    return _over_loader(
+        session,
         aws_access_key_id=access.key_id,
         aws_secret_access_key=access.secret,
         aws_session_token=access.token,
-        botocore_session=session,
     )
+
+
+def _over_loader(session: Any, **credentials: Any) -> Any:
+    # boto3 adds a folder to the loader that it finds: the shared one would have it once more with every session.
+    session.register_component("data_loader", botocore.loaders.Loader())
+    made = boto3.session.Session(botocore_session=session, **credentials)
+    session.register_component("data_loader", _loader())
+    return made
 
 
 class Sdk:
