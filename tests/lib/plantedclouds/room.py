@@ -94,7 +94,7 @@ class CallsEachEndATermination(CloudBackend):
         return evolve(await super().watch_until_exit(instance), cause=ExitCause.TERMINATED)
 
 
-@planted("test_a_preempted_machine_is_told_as_preempted", says="is said to have", part="room")
+@planted("test_a_preempted_machine_is_told_as_preempted", says="is said to have", part="room", on=(AWS, AZURE))
 class CallsAPreemptionALoss(CloudBackend):
     """Tells a preemption as a loss."""
 
@@ -119,9 +119,7 @@ class CallsADeadlineALoss(CloudBackend):
         return evolve(exit_, cause=ExitCause.LOST) if exit_.cause is ExitCause.DEADLINE else exit_
 
 
-@planted(
-    "test_an_end_is_told_by_its_record_and_alike_for_ever", says="one end is told as at", part="room", on=(AWS, GCP)
-)
+@planted("test_an_end_is_told_by_its_record_and_alike_for_ever", says="one end is told as at", part="room", on=(AWS,))
 class GuessesTheEnd(CloudBackend):
     """Tells the moment at which it looks for that of the end."""
 
@@ -160,7 +158,7 @@ class LooksThenCreates(CloudBackend):
             await super()._create(order)
 
 
-@planted("test_a_machine_that_no_listing_shows_yet_is_not_lost", says="is in no listing", part="room", on=(AWS, GCP))
+@planted("test_a_machine_that_no_listing_shows_yet_is_not_lost", says="is in no listing", part="room", on=(GCP,))
 class ConcludesFromOneListing(CloudBackend):
     """Takes a machine that the next listing lacks for lost."""
 
@@ -168,9 +166,7 @@ class ConcludesFromOneListing(CloudBackend):
         raise UnservableError(f"backend {self.name}: {order.ownership.name} is in no listing")
 
 
-@planted(
-    "test_two_terminates_and_a_death_end_one_machine", says="has ended by another's hand", part="room", on=(GCP, AZURE)
-)
+@planted("test_two_terminates_and_a_death_end_one_machine", says="has ended by another's hand", part="room", on=(GCP,))
 class TakesAnEndForAFailure(CloudBackend):
     """Fails to terminate what ends already."""
 

@@ -275,7 +275,7 @@ def _keyless(document: str) -> str:
     return f"{head}\n{json.dumps({key: value for key, value in json.loads(text).items() if key != 'ssh_keys'})}\n"
 
 
-@planted(_ONE, says="did not provision within", part="sdk", on=(AWS,), patience_s=3.0)
+@planted(_ONE, says="did not provision within", part="sdk", on=(AWS,), patience_s=2.0)
 class InstallsNoHostKeyByUserData(_Run):
     """Does not install the order's host key."""
 
@@ -284,7 +284,7 @@ class InstallsNoHostKeyByUserData(_Run):
         return request | {"UserData": _keyless(request["UserData"])}
 
 
-@planted(_ONE, says="did not provision within", part="sdk", on=(GCP,), patience_s=3.0)
+@planted(_ONE, says="did not provision within", part="sdk", on=(GCP,), patience_s=2.0)
 class InstallsNoHostKeyByMetadata(_Insert):
     """Does not install the order's host key."""
 
@@ -296,7 +296,7 @@ class InstallsNoHostKeyByMetadata(_Insert):
         return body
 
 
-@planted(_ONE, says="did not provision within", part="sdk", on=(AZURE,), patience_s=3.0)
+@planted(_ONE, says="did not provision within", part="sdk", on=(AZURE,), patience_s=2.0)
 class InstallsNoHostKeyByCustomData(_Put):
     """Does not install the order's host key."""
 
