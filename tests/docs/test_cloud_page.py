@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugin-author" / "cloud-of-your-own.md").read_text()
 LEVERS = [
     "exhaust", "replenish", "use_up_quota", "restore_quota", "go_down", "come_back", "refuse_credentials",
-    "accept_credentials", "throttle", "relent", "lose_next_answer", "fail_next_launch", "hold_next_create", "kill",
-    "preempt", "shut_down",
+    "accept_credentials", "throttle", "relent", "lose_next_answer", "fail_next_launch", "hold_next_create",
+    "hold_next_login", "hold_next_call", "kill", "preempt", "shut_down",
 ]  # fmt: skip
 FACADE = [
     "admit", "launch", "listed", "get", "named", "end", "set_deadline", "retag", "amend", "add", "resources", "remove",

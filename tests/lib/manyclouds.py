@@ -52,7 +52,7 @@ class Gcp(GcpWorld):
         self._clock = clock
         super().__init__()
         images = (evolve(self.config.images[0], name=IMAGE),)
-        self.configure(sold_as={"europe-west4": EU}, shapes=("e2-standard-2",), images=images, **table)
+        self.reconfigure(sold_as={"europe-west4": EU}, shapes=("e2-standard-2",), images=images, **table)
 
     def make_physics(self) -> Physics:
         """Return the account by the shared clock."""

@@ -23,13 +23,6 @@ def account() -> Iterator[AwsWorld]:
 
 
 @pytest.fixture
-def late() -> Iterator[AwsWorld]:
-    """Run an account whose listings are 40 seconds late."""
-    with AwsWorld(propagation_ms=40_000) as world:
-        yield world
-
-
-@pytest.fixture
 def bare() -> Iterator[AwsWorld]:
     """Run an account whose machines nobody can log in to."""
     with AwsWorld(boots_guests=False) as world:

@@ -1,4 +1,4 @@
-"""The faults of a cloud, one at a time; each ends with one outcome and nothing left at the fake."""
+"""The faults that EC2 alone has, beside those of test_fault_matrix; each ends with one outcome, and nothing left."""
 
 from collections.abc import AsyncIterator
 
@@ -46,31 +46,6 @@ async def lease(account: AwsWorld, backend: Backend) -> Instance:
 
 async def settle(account: AwsWorld, backend: Backend) -> None:
     await account.clock.sleep_ms(backend.consistency_window_ms)
-
-
-async def test_a_lost_reply_is_found_by_its_token(account: AwsWorld, backend: AwsBackend):
-    order = account.order(await offer_of(backend))
-    account.physics.lose_next_answer()
-    with pytest.raises(UnavailableError):
-        await backend.provision(order)
-    instance = await backend.provision(order)
-
-    assert await account.running() == {instance.id}
-    assert account.physics.count("RunInstances") == 2
-    await backend.terminate(instance.id)
-
-
-async def test_a_lost_reply_is_not_sent_again_by_the_sdk(account: AwsWorld, backend: AwsBackend):
-    order = account.order(await offer_of(backend))
-    account.physics.lose_next_answer()
-    with pytest.raises(UnavailableError):
-        await backend.provision(order)
-
-    assert account.physics.count("RunInstances") == 1
-    await settle(account, backend)
-    found = await backend.find(order.token)
-    assert found is not None
-    await backend.terminate(found.id)
 
 
 async def test_no_capacity_is_an_answer_and_not_a_500_to_be_tried_again(account: AwsWorld, backend: AwsBackend):
@@ -129,17 +104,6 @@ async def test_a_launch_that_fails_after_pending_says_why(
         await lease(account, backend)
 
 
-async def test_capacity_in_one_zone_is_of_that_zone(account: AwsWorld, backend: AwsBackend):
-    here, there = await offer_of(backend), await offer_of(backend, zone="eu-west-1b")
-    account.physics.exhaust("eu-west-1a")
-    with pytest.raises(NoCapacityError):
-        await backend.provision(account.order(here))
-    instance = await backend.provision(account.order(there))
-
-    assert await account.running() == {instance.id}
-    await backend.terminate(instance.id)
-
-
 async def test_a_quota_is_of_the_region_and_takes_the_offers_away(account: AwsWorld, backend: AwsBackend):
     order = account.order(await offer_of(backend))
     account.physics.use_up_quota()
@@ -162,81 +126,6 @@ async def test_a_throttled_create_is_sent_once(account: AwsWorld, backend: AwsBa
     account.physics.relent()
 
     assert account.physics.count("RunInstances") == sent + 1
-
-
-async def test_credentials_that_expire_mid_life_end_nothing(account: AwsWorld, backend: AwsBackend):
-    instance = await lease(account, backend)
-    account.physics.refuse_credentials()
-    with anyio.move_on_after(0.3) as watching:
-        await backend.watch_until_exit(instance.id)
-    with pytest.raises(CredentialsError):
-        await backend.find(instance.token)
-    with pytest.raises(CredentialsError):
-        await backend.terminate(instance.id)
-
-    assert watching.cancelled_caught
-    assert await account.running() == {instance.id}
-    account.physics.accept_credentials()
-    await backend.terminate(instance.id)
-
-
-async def test_pages_of_one_are_all_read(account: AwsWorld):
-    account.aws.ec2.page = 1
-    account.aws.beside.page = 1
-    async with account.open() as backend:
-        made = [await lease(account, backend) for _ in range(3)]
-        await settle(account, backend)
-        owned = await backend.list_owned()
-
-    assert {one.id for one in made} == {one.id for one in owned}
-    async with account.open() as backend:
-        for one in made:
-            await backend.terminate(one.id)
-
-
-async def test_a_machine_that_no_listing_shows_yet_is_not_lost(late: AwsWorld):
-    async with late.open() as backend:
-        instance = await lease(late, backend)
-        assert await late.running() == {instance.id}
-        await backend.terminate(instance.id)
-
-    assert await late.running() == frozenset()
-    assert await late.leftovers() == frozenset()
-
-
-async def test_a_cancelled_create_that_no_listing_shows_yet_is_ended(late: AwsWorld):
-    async with late.open() as backend:
-        held = late.physics.hold_next_create()
-        order = late.order(await offer_of(backend))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(backend.provision, order)
-            await held.reached.wait()
-            tasks.cancel_scope.cancel()
-        held.release()
-
-    assert await late.running() == frozenset()
-    assert await late.leftovers() == frozenset()
-
-
-async def test_two_bridges_and_a_crash_end_one_machine_once(account: AwsWorld, backend: AwsBackend):
-    instance = await lease(account, backend)
-    async with account.open() as other, anyio.create_task_group() as tasks:
-        tasks.start_soon(backend.terminate, instance.id)
-        tasks.start_soon(other.terminate, instance.id)
-        await account.kill(instance.id)
-    await settle(account, backend)
-
-    assert await backend.find(instance.token) is None
-
-
-async def test_a_preempted_machine_is_told_as_preempted(account: AwsWorld):
-    account.use(evolve(account.config, spot=True))
-    async with account.open() as backend:
-        instance = await backend.provision(account.order(await offer_of(backend, spot=True)))
-        account.physics.preempt(account.machine_of(instance.id).id, notice_ms=20_000)
-        seen = await backend.watch_until_exit(instance.id)
-
-    assert seen.cause is ExitCause.PREEMPTED
 
 
 async def test_a_machine_that_is_marked_is_told_by_its_spot_request(account: AwsWorld, sdk):
@@ -282,28 +171,6 @@ async def test_a_crash_is_a_loss(account: AwsWorld, backend: AwsBackend):
     assert seen.cause is ExitCause.LOST
 
 
-async def test_an_end_that_we_asked_for_is_told_with_its_time(account: AwsWorld, backend: AwsBackend):
-    instance = await lease(account, backend)
-    await backend.terminate(instance.id)
-    seen = await backend.watch_until_exit(instance.id)
-
-    assert seen.cause is ExitCause.TERMINATED
-    assert instance.started_at <= seen.ended_at <= account.clock.utc_ms()
-
-
-async def test_a_deadline_while_no_bridge_lives_is_told_as_one(account: AwsWorld, backend: AwsBackend):
-    order = account.order(await offer_of(backend))
-    ends_at = type(order.ends_at)(account.clock.utc_ms() + account.near_end_ms)
-    instance = await backend.provision(evolve(order, ends_at=ends_at))
-    await account.clock.sleep_ms(account.near_end_ms + 120_000)
-    async with account.open() as other:
-        owned = await other.list_owned()
-        seen = await other.watch_until_exit(instance.id)
-
-    assert owned == ()
-    assert seen.cause is ExitCause.DEADLINE
-
-
 async def test_a_region_that_is_disabled_is_left_out_of_the_catalog(
     account: AwsWorld, caplog: pytest.LogCaptureFixture
 ):
@@ -335,22 +202,6 @@ async def test_a_dead_region_takes_no_other_down_with_it(account: AwsWorld):
     assert {row.region for row in catalog.rows} == {"us-east-2"}
 
 
-async def test_two_owners_in_one_account_do_not_see_each_other(account: AwsWorld, backend: AwsBackend):
-    ours = await lease(account, backend)
-    account.use(evolve(account.config, owner="operator-2"))
-    async with account.open() as other:
-        theirs = await lease(account, other)
-        await settle(account, other)
-        await other.terminate(ours.id)
-        seen = {one.id for one in await other.list_owned()}
-
-        assert seen == {theirs.id}
-        assert await account.running() == {ours.id, theirs.id}
-        await other.terminate(theirs.id)
-    account.use(evolve(account.config, owner="operator-1"))
-    await backend.terminate(ours.id)
-
-
 async def test_a_group_that_was_deleted_is_made_again(account: AwsWorld, backend: AwsBackend):
     first = await lease(account, backend)
     await backend.terminate(first.id)
@@ -373,3 +224,14 @@ async def test_an_unknown_code_concludes_nothing(account: AwsWorld, backend: Aws
     account.aws.refused_next = ["SomethingThatAmazonInventsTomorrow"]
     with pytest.raises(UnavailableError, match="SomethingThatAmazonInventsTomorrow: this code is in no table of ours"):
         await backend.provision(order)
+
+
+async def test_prices_and_shapes_in_pages_of_one_are_all_read(bare: AwsWorld):
+    async with bare.open_backend() as backend:
+        assert isinstance(backend, AwsBackend)
+        whole = await backend.fetch_catalog()
+        bare.page_by(1)
+        bare.aws.beside.page = 1
+        paged = await backend.fetch_catalog()
+
+    assert {row.key for row in whole.rows} == {row.key for row in paged.rows}

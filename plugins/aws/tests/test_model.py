@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from compute_bridge_aws.sdk import Operation, service_model
+from compute_bridge_aws.sdk import Access, Operation, Sdk, _loader, service_model
 
 
 def test_ec2_has_no_word_for_tdx():
@@ -30,3 +30,10 @@ def test_a_create_takes_a_token_and_confidential_options():
 
     assert {"ClientToken", "CpuOptions", "InstanceMarketOptions", "MetadataOptions"} <= set(shape.members)
     assert set(shape.members["CpuOptions"].members) >= {"AmdSevSnp"}
+
+
+def test_another_session_leaves_the_shared_models_as_they_are():
+    paths = [*_loader().search_paths]
+    Sdk(Access("AKIAFAKEFAKEFAKEFAKE", "secret"))
+
+    assert paths == _loader().search_paths

@@ -16,6 +16,6 @@ class TestGcpBackend(BackendConformance):
     def world(self) -> Generator[GcpWorld]:
         with GcpWorld() as world:
             # Nothing but spot capacity is announced.
-            world.configure(spot=True)
+            world.reconfigure(spot=True)
             yield world
         assert world.fake.wire.errors == []

@@ -22,7 +22,7 @@ EVERYWHERE = {zone for zones in ZONES.values() for zone in zones}
 
 @pytest.fixture
 def sdk(bare_world):
-    bare_world.configure(page_size=2, spot=True, shapes=(*bare_world.config.shapes, "a2-*"))
+    bare_world.reconfigure(page_size=2, spot=True, shapes=(*bare_world.config.shapes, "a2-*"))
     return Sdk(bare_world.config, bare_world.key)
 
 
@@ -147,7 +147,7 @@ def test_what_has_no_whole_price_has_no_row(sdk, bare_world, words, price):
 
 
 def test_prices_are_asked_for_in_the_currency_of_the_table(bare_world):
-    bare_world.configure(currency="EUR")
+    bare_world.reconfigure(currency="EUR")
     found = row(read(Sdk(bare_world.config, bare_world.key), bare_world.config), "e2-standard-2")
 
     assert found.cost.currency == "EUR"

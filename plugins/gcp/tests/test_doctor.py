@@ -62,7 +62,7 @@ async def test_a_permission_that_is_lacking_is_named(practice, permission):
 
 async def test_metrics_are_examined_where_they_are_wanted(practice):
     without = await practice.findings()
-    practice.world.configure(metrics=True)
+    practice.world.reconfigure(metrics=True)
     findings = await practice.findings()
 
     assert {"permission monitoring.timeSeries.list", "metrics"} == findings.keys() - without.keys()
@@ -70,7 +70,7 @@ async def test_metrics_are_examined_where_they_are_wanted(practice):
 
 
 async def test_metrics_that_are_not_granted_are_told(practice):
-    practice.world.configure(metrics=True)
+    practice.world.reconfigure(metrics=True)
     practice.world.fake.granted = frozenset(PERMISSIONS)
 
     assert "--metrics" in (await practice.fault("permission monitoring.timeSeries.list")).mend
@@ -99,7 +99,7 @@ async def test_an_image_that_is_not_there_is_told(practice):
 
 async def test_a_subnetwork_that_is_not_there_is_told(practice):
     regions = practice.world.config.regions
-    practice.world.configure(regions=(evolve(regions[0], subnetwork="no-such"), *regions[1:]))
+    practice.world.reconfigure(regions=(evolve(regions[0], subnetwork="no-such"), *regions[1:]))
 
     await practice.fault("subnetwork no-such europe-west4")
 

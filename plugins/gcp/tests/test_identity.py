@@ -37,7 +37,7 @@ def place(file: Path, key: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use_chain(world: GcpWorld) -> None:
-    world.configure(credentials=SecretRef(""), default_chain=DEFAULT_CHAIN)
+    world.reconfigure(credentials=SecretRef(""), default_chain=DEFAULT_CHAIN)
 
 
 async def test_the_environment_is_not_looked_at_beside_a_key_of_the_table(

@@ -23,7 +23,7 @@ MINUTE_MS = 60_000
 
 @pytest.fixture
 def metered(bare_world):
-    bare_world.configure(metrics=True)
+    bare_world.reconfigure(metrics=True)
     return bare_world
 
 
@@ -189,7 +189,7 @@ async def test_one_metric_that_fails_leaves_the_others_where_they_were(metered):
 
 
 async def test_every_page_is_read(metered):
-    metered.configure(page_size=1)
+    metered.reconfigure(page_size=1)
     async with metered.open() as backend:
         offer = next(one for one in await backend.offers() if one.shape == "e2-standard-2")
         await to_thread.run_sync(crowd, metered, offer, 150)

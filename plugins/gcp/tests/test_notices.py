@@ -40,7 +40,7 @@ async def started(world, backend, *, spot=True):
 
 @pytest.fixture
 def spot(bare_world):
-    bare_world.configure(spot=True)
+    bare_world.reconfigure(spot=True)
     return bare_world
 
 
@@ -154,7 +154,7 @@ async def test_operations_that_are_not_told_hide_no_machine_and_are_asked_for_ag
 
 @pytest.mark.needs("sshd")
 async def test_a_lease_goes_on_until_its_machine_is_gone_and_ended_when_the_preemption_began(world):
-    world.configure(spot=True)
+    world.reconfigure(spot=True)
     async with world.open() as backend:
         instance = await make(world, backend, world.order(await offered(backend)))
         async with watching(world, backend, instance.id) as [watch]:
@@ -171,7 +171,7 @@ async def test_a_lease_goes_on_until_its_machine_is_gone_and_ended_when_the_pree
 
 @pytest.mark.needs("sshd")
 async def test_a_machine_that_is_preempted_while_it_is_made_is_a_lack_of_capacity(world):
-    world.configure(spot=True)
+    world.reconfigure(spot=True)
     async with world.open() as backend:
         order = world.order(await offered(backend))
         one = await world.start(order)
@@ -184,7 +184,7 @@ async def test_a_machine_that_is_preempted_while_it_is_made_is_a_lack_of_capacit
 
 @pytest.mark.needs("sshd")
 async def test_a_machine_that_is_preempted_can_be_ended_by_hand(world):
-    world.configure(spot=True)
+    world.reconfigure(spot=True)
     async with world.open() as backend:
         instance = await make(world, backend, world.order(await offered(backend)))
         world.physics.preempt(world.machine_of(instance.id).id, notice_ms=LONG_MS)

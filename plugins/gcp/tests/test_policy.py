@@ -49,7 +49,7 @@ def test_what_metrics_need_is_in_the_role_where_it_is_asked_for():
 @pytest.mark.needs("sshd")
 @pytest.mark.parametrize("metrics", [False, True])
 async def test_the_role_is_enough_for_a_whole_lease(world, metrics):
-    world.configure(metrics=metrics)
+    world.reconfigure(metrics=metrics)
     world.fake.granted = frozenset(role(metrics=metrics)["includedPermissions"])
     async with world.open() as backend:
         [offer, *_] = await backend.offers()

@@ -2,12 +2,16 @@
 
 from contextlib import AbstractAsyncContextManager
 from secrets import token_hex
+from typing import Any, ClassVar
+
+from attrs import evolve
 
 from compute_bridge.cloud.settings import HostKey
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.ports.backend import Backend, BackendContext
+from compute_bridge.ports.errors import NoCapacityError, QuotaError
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.toy import ZONES, ToyFacade
@@ -22,9 +26,13 @@ class ToyWorld(CloudWorld):
     Host keys are rotated only where a test asks for it: that needs guests with a root user.
     """
 
+    create_call, delete_call, list_call = "create", "delete", "list"
+    late_failures: ClassVar = {"capacity": NoCapacityError, "quota": QuotaError}
+
     def __init__(self, *, propagation_ms: int = 0, host_key: HostKey = HostKey.INJECTED) -> None:
         self.propagation_ms = propagation_ms
         self.host_key = host_key
+        self._changes: dict[str, Any] = {}
         super().__init__()
         self._api_key = token_hex(16)
         self._server = WireServer(ToyFacade(self.physics, self._api_key).answer)
@@ -36,7 +44,7 @@ class ToyWorld(CloudWorld):
     def settings(self) -> ToySettings:
         """Return the backend's table."""
         reference = SecretRef("env:TOY_KEY")
-        return ToySettings(
+        settings = ToySettings(
             owner="kit",
             shapes=("toy-*",),
             spot=True,
@@ -46,6 +54,11 @@ class ToyWorld(CloudWorld):
             api_key=reference,
             window_ms=2 * self.propagation_ms,
         )
+        return evolve(settings, **self._changes)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Open backends by a table with these keys changed from now on."""
+        self._changes |= changes
 
     def open_backend(self) -> AbstractAsyncContextManager[Backend]:
         """Open another backend on this account."""

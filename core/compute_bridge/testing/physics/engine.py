@@ -5,7 +5,7 @@ may be called from any thread. Nothing here runs by itself: what is due has happ
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -134,16 +134,15 @@ class Physics(Machines):
 
     def hold_next_create(self) -> Held:
         """Hold the next machine before it runs, once it exists; to be called on the event loop."""
-        held, loop = Held(), asyncio.get_running_loop()
-
-        def tell() -> None:
-            # The test's loop may have ended with the test.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(held.reached.set)
-
         with self.lock:
-            self._next_hold = (held, tell)
-        return held
+            self._next_hold = _held()
+            return self._next_hold[0]
+
+    def hold_next_login(self) -> Held:
+        """Let the guest of the next machine take no login, though it runs; to be called on the event loop."""
+        with self.lock:
+            self._next_login = _held()
+            return self._next_login[0]
 
     def kill(self, id: str) -> None:
         """Crash a machine."""
@@ -166,3 +165,14 @@ class Physics(Machines):
         """End the guests."""
         if self._guests is not None:
             self._guests.close()
+
+
+def _held() -> tuple[Held, Callable[[], object]]:
+    held, loop = Held(), asyncio.get_running_loop()
+
+    def tell() -> None:
+        # The test's loop may have ended with the test.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(held.reached.set)
+
+    return held, tell

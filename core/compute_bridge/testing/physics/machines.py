@@ -32,6 +32,7 @@ class Machines(Weather):
     """Every machine that an account has or had, and the room for more; its arguments are those of ``Physics``."""
 
     _next_hold: tuple[Held, Callable[[], object]] | None
+    _next_login: tuple[Held, Callable[[], object]] | None
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Machines(Weather):
         self._loses_next = False
         self._next_failure: tuple[str, int] | None = None
         self._next_hold = None
+        self._next_login = None
 
     # --- machines -------------------------------------------------------------------------------
 
@@ -175,7 +177,21 @@ class Machines(Weather):
     def _boot_guest(self, life: Life) -> str:
         if self._guests is None:
             return random_address()
-        return self._guests.boot(life.born.id, life.born.user_data, lambda: self._now(life).state)
+        held = self._login_held()
+
+        def state() -> State:
+            state = self._now(life).state
+            is_held = held is not None and not held.released.is_set()
+            return State.PENDING if is_held and state is State.RUNNING else state
+
+        return self._guests.boot(life.born.id, life.born.user_data, state)
+
+    def _login_held(self) -> Held | None:
+        if self._next_login is None:
+            return None
+        (held, tell), self._next_login = self._next_login, None
+        tell()
+        return held
 
     def _now(self, life: Life) -> Machine:
         with self.lock:

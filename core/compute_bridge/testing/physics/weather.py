@@ -3,6 +3,7 @@
 from threading import RLock
 
 from compute_bridge.ports.clock import Clock
+from compute_bridge.testing.physics.held_call import HeldCall
 from compute_bridge.testing.physics.matter import Call, Code, Refusal
 from compute_bridge.testing.vendor_clock import VendorClock
 
@@ -19,6 +20,7 @@ class Weather:
         self._down_places: set[str] = set()
         self._has_credentials = True
         self._retry_after_s: float | None = None
+        self._held_calls: dict[str, HeldCall] = {}
 
     def now_ms(self) -> int:
         """Return the vendor's time in milliseconds of UTC."""
@@ -27,10 +29,16 @@ class Weather:
     def admit(self, op: str, *, changes: bool, place: str = "") -> None:
         """Record a request; a facade calls this first, with the region or zone where the request names one.
 
+        To be called without the lock: a call that is held waits here.
+
         :raises Refusal: ``DOWN``, ``CREDENTIALS`` or ``THROTTLED``.
         """
         with self.lock:
             self._calls.append(Call(op, changes, place, self.now_ms()))
+            held = self._held_calls.pop(op, None)
+        if held is not None:
+            held.hold()
+        with self.lock:
             if self._is_down or place in self._down_places:
                 raise Refusal(Code.DOWN, place=place)
             if not self._has_credentials:
@@ -81,3 +89,10 @@ class Weather:
         """Take calls again."""
         with self.lock:
             self._retry_after_s = None
+
+    def hold_next_call(self, op: str) -> HeldCall:
+        """Hold the next call of an operation before anybody looks at it; to be called on the event loop."""
+        held = HeldCall()
+        with self.lock:
+            self._held_calls[op] = held
+        return held

@@ -1,16 +1,17 @@
 """A World over the physics of a cloud: every lever there is; a plugin adds its facade."""
 
 import sys
-from abc import abstractmethod
-from collections.abc import AsyncGenerator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType, TracebackType
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.units import HOUR_MS
 from compute_bridge.ports.backend import Backend
 from compute_bridge.ports.catalog import SupportsCatalog
+from compute_bridge.ports.errors import BackendError
 from compute_bridge.testing.held import Held
 from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.physics.engine import Physics
@@ -32,6 +33,22 @@ from compute_bridge.testing.world import (
 _NOTICE_MS = 1000 * HOUR_MS
 
 
+class SupportsPages(ABC):
+    """A World whose cloud tells a long list in pages."""
+
+    @abstractmethod
+    def page_by(self, size: int) -> None:
+        """Let no page of a list of machines hold more than ``size``."""
+
+
+class SupportsClosedRegions(ABC):
+    """A World whose cloud has regions that an account may not use."""
+
+    @abstractmethod
+    def close_region(self, region: str) -> None:
+        """Disable a region for the account; what runs there is not asked about."""
+
+
 class CloudWorld(
     World,
     SupportsAnnounce,
@@ -47,10 +64,18 @@ class CloudWorld(
     """An account with every lever there is. A context manager: leave it, or :meth:`close` it.
 
     A subclass makes ``self.physics`` in :meth:`make_physics` and its facade, and writes :meth:`open_backend`,
-    :meth:`image` and :meth:`secrets`; where its cloud has richer machines, also :meth:`make_stranger`, and where the
-    backend's ids are not the machines', :meth:`instance_id`.
+    :meth:`image`, :meth:`secrets` and :meth:`reconfigure`; where its cloud has richer machines, also
+    :meth:`make_stranger`, and where the backend's ids are not the machines', :meth:`instance_id`.
     """
 
+    create_call: ClassVar[str]
+    """The facade's word for the call that makes a machine."""
+    delete_call: ClassVar[str]
+    """Its word for the call that ends one."""
+    list_call: ClassVar[str]
+    """Its word for the call that lists machines."""
+    late_failures: ClassVar[Mapping[str, type[BackendError]]]
+    """The facade's words for why a machine that was accepted never runs, and what the backend raises for each."""
     near_end_ms = 120_000
     clock: HurriedClock
     physics: Physics
@@ -67,6 +92,10 @@ class CloudWorld(
     @abstractmethod
     def open_backend(self) -> AbstractAsyncContextManager[Backend]:
         """Open a backend as the plugin's own opener does, without a catalog."""
+
+    @abstractmethod
+    def reconfigure(self, **changes: Any) -> None:
+        """Open backends by a table with these keys changed from now on: ``owner`` and ``spot``, as all clouds have."""
 
     def instance_id(self, machine: Machine) -> InstanceId:
         """Return the id by which the backend knows a machine."""
@@ -130,6 +159,10 @@ class CloudWorld(
     async def come_back(self) -> None:
         """Answer calls."""
         self.physics.come_back()
+
+    def go_down_in(self, place: str) -> None:
+        """Answer for one region or zone no more, until :meth:`come_back`."""
+        self.physics.go_down(place)
 
     async def throttle(self) -> None:
         """Refuse every call as one too many."""

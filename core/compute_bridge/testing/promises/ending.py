@@ -8,7 +8,17 @@ from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import Backend, ExitCause, Instance, Offer
 from compute_bridge.ports.errors import UnavailableError
-from compute_bridge.testing.promises.situation import Situation, a_moment, end, make, patience, power, watching
+from compute_bridge.testing.promises.situation import (
+    Situation,
+    a_moment,
+    end,
+    make,
+    patience,
+    power,
+    settle,
+    terminate,
+    watching,
+)
 from compute_bridge.testing.world import SupportsKill, SupportsStranger, World
 
 _NOBODY = InstanceId("no-such-machine")
@@ -24,7 +34,7 @@ class EndingPromises(Situation):
 
         Troubleshooting: wait until the account shows it gone, or raise ``NotYetTerminatedError`` to be asked again.
         """
-        await end(world, backend, instance.id)
+        await terminate(world, backend, instance.id)
 
         assert await world.running() == frozenset(), "terminate returned and the machine runs on"
 
@@ -157,8 +167,12 @@ class EndingPromises(Situation):
         """
         async with watching(world, backend, instance.id) as [watch]:
             await world.go_down()
-            await a_moment(world)
+            # Beyond the consistency window, in which absence means nothing anyway.
+            for _ in range(2):
+                await settle(world, backend)
+                await a_moment(world)
             await world.come_back()
+            await settle(world, backend)
             await a_moment(world)
             assert watch.seen is None, f"the watch took silence for an end: {watch.seen}"
             await end(world, backend, instance.id)

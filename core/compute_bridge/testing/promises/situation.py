@@ -101,6 +101,12 @@ async def make(world: World, backend: Backend, order: Order) -> Instance:
 
 
 async def end(world: World, backend: Backend, instance: InstanceId) -> None:
+    """Terminate as :func:`terminate` does, and wait until every process can see it."""
+    await terminate(world, backend, instance)
+    await settle(world, backend)
+
+
+async def terminate(world: World, backend: Backend, instance: InstanceId) -> None:
     """Terminate, asking again for as long as the backend says that the machine is still going away."""
     async with patience(world, "terminate"):
         while True:
@@ -110,7 +116,6 @@ async def end(world: World, backend: Backend, instance: InstanceId) -> None:
                 await world.clock.sleep_ms(_ASK_AGAIN_MS)
             else:
                 break
-    await settle(world, backend)
 
 
 async def settle(world: World, backend: Backend) -> None:

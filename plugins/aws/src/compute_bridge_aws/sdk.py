@@ -100,6 +100,7 @@ def _loader() -> Any:
     return botocore.loaders.Loader(extra_search_paths=[own], include_default_search_paths=False)
 
 
+@cache
 def service_model(service: str) -> Any:
     """Return the SDK's model of a service."""
     session = botocore.session.Session()
@@ -109,23 +110,27 @@ def service_model(service: str) -> Any:
 
 def _session(access: Access) -> Any:
     if not access.key_id:
-        session = botocore.session.Session()
-        session.register_component("data_loader", _loader())
-        return boto3.session.Session(botocore_session=session)
+        return _over_loader(botocore.session.Session())
     # With a key of the table no setting is read from the environment or the home folder.
     deaf = {
         name: (in_file, None, default, convert)
         for name, (in_file, _variable, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()
     }
     nowhere = (None, None, os.devnull, None)
-    session = botocore.session.Session(session_vars={**deaf, "config_file": nowhere, "credentials_file": nowhere})
-    session.register_component("data_loader", _loader())
-    return boto3.session.Session(
+    return _over_loader(
+        botocore.session.Session(session_vars={**deaf, "config_file": nowhere, "credentials_file": nowhere}),
         aws_access_key_id=access.key_id,
         aws_secret_access_key=access.secret,
         aws_session_token=access.token,
-        botocore_session=session,
     )
+
+
+def _over_loader(session: Any, **credentials: Any) -> Any:
+    # boto3 adds a folder to the loader that it finds: the shared one would have it once more with every session.
+    session.register_component("data_loader", botocore.loaders.Loader())
+    made = boto3.session.Session(botocore_session=session, **credentials)
+    session.register_component("data_loader", _loader())
+    return made
 
 
 class Sdk:

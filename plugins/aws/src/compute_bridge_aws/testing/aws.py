@@ -78,10 +78,9 @@ class FakeAws:
             return _xml(200, wire.answer(action, self.ec2.call(action, asked, who.region)))
         except AwsRefusal as refusal:
             told = f"<Code>{refusal.code}</Code><Message>{refusal.message}</Message>"
-            return _xml(
-                refusal.status,
-                f"<Response><Errors><Error>{told}</Error></Errors><RequestID>r-0</RequestID></Response>".encode(),
-            )
+            body = f"<Response><Errors><Error>{told}</Error></Errors><RequestID>r-0</RequestID></Response>"
+            answer = _xml(refusal.status, body.encode())
+            return Response(answer.status, answer.body, {**answer.headers, **refusal.headers})
 
     def _sts(self, request: Request, who: Sender) -> Response:
         wire = self._wires["sts"]

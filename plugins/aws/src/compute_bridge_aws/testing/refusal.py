@@ -24,15 +24,16 @@ _CODES = {
 
 
 class AwsRefusal(Exception):  # noqa: N818 - an answer of the fake, no error of ours
-    """AWS says no: a code, and a message that nobody may read anything from."""
+    """AWS says no: a code, a message that nobody may read anything from, and how long to wait where it says that."""
 
-    def __init__(self, code: str, message: str = "") -> None:
+    def __init__(self, code: str, message: str = "", *, retry_after_s: float = 0.0) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message or f"this is {code}"
         self.status = _STATUS.get(code, 400)
+        self.headers = {"Retry-After": f"{retry_after_s:.0f}"} if retry_after_s else {}
 
     @classmethod
     def of(cls, refusal: Refusal) -> "AwsRefusal":
         """Return what EC2 says where the physics refuses."""
-        return cls(_CODES[refusal.code], f"refused: {refusal}")
+        return cls(_CODES[refusal.code], f"refused: {refusal}", retry_after_s=refusal.retry_after_s)

@@ -3,6 +3,7 @@
 import sys
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType
+from typing import Any, ClassVar
 
 from attrs import evolve
 
@@ -14,12 +15,13 @@ from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.resources import Region, Requirements
 from compute_bridge.model.units import HOUR_MS, Milliseconds, Nanos, NanosPerHour
 from compute_bridge.ports.backend import Offer
+from compute_bridge.ports.errors import NoCapacityError, QuotaError
 from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.matter import Machine
 from compute_bridge.testing.physics.wire import WireServer
-from compute_bridge.testing.physics.world import CloudWorld
+from compute_bridge.testing.physics.world import CloudWorld, SupportsClosedRegions, SupportsPages
 from compute_bridge_aws.config import AwsConfig, AwsRegion
 from compute_bridge_aws.hooks import open_account
 from compute_bridge_aws.policy import policy
@@ -63,9 +65,14 @@ def config(endpoint_url: str = "") -> AwsConfig:
     )
 
 
-class AwsWorld(CloudWorld):
+class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
     """One account at the fake AWS, over HTTP on loopback, with guests that are real SSH servers."""
 
+    create_call, delete_call, list_call = "RunInstances", "TerminateInstances", "DescribeInstances"
+    late_failures: ClassVar = {
+        "Server.InsufficientInstanceCapacity": NoCapacityError,
+        "Client.VolumeLimitExceeded": QuotaError,
+    }
     patience_s = 30.0
     # Three seconds of the wall: a provision has to fit, also on a busy machine.
     near_end_ms = 600_000
@@ -98,6 +105,20 @@ class AwsWorld(CloudWorld):
         """Open backends by another table from now on, and allow what it needs."""
         self.config = config
         self.aws.policy = policy(config)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Open backends by the table with these keys changed from now on; what is allowed already stays allowed."""
+        allowed = self.aws.policy["Statement"]
+        self.use(evolve(self.config, **changes))
+        self.aws.policy = {"Statement": [*allowed, *self.aws.policy["Statement"]]}
+
+    def page_by(self, size: int) -> None:
+        """Let no page hold more than ``size``, whatever is asked for."""
+        self.aws.ec2.page = size
+
+    def close_region(self, region: str) -> None:
+        """Let the account not be opted in to a region."""
+        self.aws.ec2.disabled = {region}
 
     def open_backend(self) -> AbstractAsyncContextManager[Backend]:
         """Open the account as the host does."""

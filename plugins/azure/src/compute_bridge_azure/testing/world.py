@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import evolve
 
@@ -15,11 +15,12 @@ from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.resources import NetworkPolicy, Region
 from compute_bridge.model.units import Nanos, NanosPerHour
+from compute_bridge.ports.errors import NoCapacityError
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.matter import Machine, State, Then
 from compute_bridge.testing.physics.tls import make_tls
-from compute_bridge.testing.physics.world import CloudWorld
+from compute_bridge.testing.physics.world import CloudWorld, SupportsClosedRegions, SupportsPages
 from compute_bridge_azure.config import AzureConfig, AzureImage, GuestNetwork, Location
 from compute_bridge_azure.hooks import open_azure
 from compute_bridge_azure.testing.arm import ArmFake
@@ -40,13 +41,15 @@ CONFIDENTIAL_URN = "Canonical:ubuntu-24_04-lts:cvm:latest"
 _SSH_PORT = 2222
 
 
-class AzureWorld(CloudWorld):
+class AzureWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
     """One resource group. Machines whose guests were powered off are ended, though Azure goes on billing them.
 
     ``running`` so tells what serves somebody; :meth:`billed` tells what the operator pays for, and
     ``physics.leftovers()`` every NIC, address and disk that stands.
     """
 
+    create_call, delete_call, list_call = "PutMachine", "DeleteMachine", "ListMachines"
+    late_failures: ClassVar = {"AllocationFailed": NoCapacityError, "ZonalAllocationFailed": NoCapacityError}
     patience_s = 30.0
     near_end_ms = 240_000
     name = BackendName("azure-under-test")
@@ -166,6 +169,19 @@ class AzureWorld(CloudWorld):
     def sell(self, *shapes: str, **changes: Any) -> None:
         """Change the table before a backend is opened."""
         self.config = evolve(self.config, shapes=shapes or self.config.shapes, **changes)
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Open backends by the table with these keys changed from now on."""
+        self.config = evolve(self.config, **changes)
+
+    def page_by(self, size: int) -> None:
+        """Let no page of any list hold more than ``size``."""
+        self.arm.page_size = size
+
+    def close_region(self, region: str) -> None:
+        """Let the subscription have no size in a location."""
+        closed = (evolve(size, closed_locations=(*size.closed_locations, region)) for size in self.arm.rules.sizes)
+        self.arm.rules = evolve(self.arm.rules, sizes=tuple(closed))
 
     def close(self) -> None:
         """End the guests, the server and the folder."""

@@ -4,15 +4,12 @@ What the vendor refuses is refused, never ignored: unknown fields and parameters
 tokens of strangers. Ids are decimal strings, 64-bit numbers are strings, enums are words.
 """
 
-import asyncio
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
-import anyio
-
 from compute_bridge.testing.physics.engine import Physics
+from compute_bridge.testing.physics.held_call import HeldCall
 from compute_bridge.testing.physics.matter import Code, Refusal
 from compute_bridge.testing.physics.wire import Cut, Request, Response, WireServer
 from compute_bridge_gcp.policy import METRICS
@@ -26,7 +23,6 @@ from compute_bridge_gcp.testing.tokens import bearer_of
 
 Handler = Callable[..., Any]
 
-_HELD_S = 30.0
 _COMMON = frozenset({"$alt", "alt", "prettyPrint"})
 _LISTS = frozenset({"filter", "maxResults", "pageToken", "orderBy", "returnPartialSuccess", "includeAllScopes"})
 
@@ -45,24 +41,6 @@ class Route:
         self.takes = takes | _COMMON
 
 
-class Gate:
-    """An answer that is held: ``reached`` once the call is done, sent on :meth:`release`."""
-
-    def __init__(self) -> None:
-        self.reached = anyio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._released = threading.Event()
-
-    def hold(self) -> None:
-        """Wait in the server's thread."""
-        self._loop.call_soon_threadsafe(self.reached.set)
-        self._released.wait(_HELD_S)
-
-    def release(self) -> None:
-        """Send the answer."""
-        self._released.set()
-
-
 class FakeComputeEngine:
     """One project. ``granted`` is what the service account may do; None for everything."""
 
@@ -72,7 +50,7 @@ class FakeComputeEngine:
         self.account = ACCOUNT
         self.tokens: set[str] = set()
         self.throttled_as = (429, "rateLimitExceeded")
-        self._gates: dict[str, Gate] = {}
+        self._gates: dict[str, HeldCall] = {}
         self._next_refusals: dict[str, tuple[int, str]] = {}
         self.wire = WireServer(self._serve)
         base = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}"
@@ -101,9 +79,9 @@ class FakeComputeEngine:
         """Refuse the next call of an operation."""
         self._next_refusals[op] = (status, reason)
 
-    def hold_next(self, op: str) -> Gate:
+    def hold_next(self, op: str) -> HeldCall:
         """Hold the answer of the next call of an operation, which is done already; to be called on the event loop."""
-        gate = Gate()
+        gate = HeldCall()
         self._gates[op] = gate
         return gate
 

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
+from typing import Any, ClassVar
 
 from anyio import to_thread
 from attrs import evolve
@@ -14,10 +15,11 @@ from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Region
 from compute_bridge.model.units import NanosPerHour
 from compute_bridge.ports.backend import Backend, BackendContext, Order
+from compute_bridge.ports.errors import NoCapacityError, QuotaError
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.matter import Machine, Then
-from compute_bridge.testing.physics.world import CloudWorld
+from compute_bridge.testing.physics.world import CloudWorld, SupportsPages
 from compute_bridge_gcp.body import machine_body, request_id
 from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.hooks import open_project
@@ -29,8 +31,11 @@ from compute_bridge_gcp.testing.tokens import key_file, key_lines
 KEY = SecretRef("env:GCP_KEY")
 
 
-class GcpWorld(CloudWorld):
+class GcpWorld(CloudWorld, SupportsPages):
     """One project at a fake. ``key`` is the service account's; ``config`` may be changed before a backend opens."""
+
+    create_call, delete_call, list_call = "insert", "delete", "aggregatedList"
+    late_failures: ClassVar = {"ZONE_RESOURCE_POOL_EXHAUSTED": NoCapacityError, "QUOTA_EXCEEDED": QuotaError}
 
     def __init__(self, *, has_guests: bool = True) -> None:
         self._has_guests = has_guests
@@ -55,9 +60,21 @@ class GcpWorld(CloudWorld):
         context = BackendContext(BackendName("gcp-test"), self.clock, lambda _reference: self.key)
         return open_project(context, config or self.config)
 
-    def configure(self, **changes: object) -> None:
+    def reconfigure(self, **changes: Any) -> None:
         """Change the table that backends are opened with."""
-        self.config = evolve(self.config, **changes)  # type: ignore[arg-type]
+        self.config = evolve(self.config, **changes)
+
+    def page_by(self, size: int) -> None:
+        """Ask for pages of ``size``: here it is for the caller to say."""
+        self.reconfigure(page_size=size)
+
+    def go_down_in(self, place: str) -> None:
+        """Answer for a zone no more, in listings either."""
+        self.fake.go_down(place)
+
+    async def come_back(self) -> None:
+        """Answer for every zone."""
+        self.fake.come_back()
 
     async def start(self, order: Order, *, request: str = "") -> InstanceId:
         """Start the machine of an order as a backend would have, under its request id or under another."""
