@@ -76,6 +76,8 @@ class CloudWorld(
     """Its word for the call that lists machines."""
     late_failures: ClassVar[Mapping[str, type[BackendError]]]
     """The facade's words for why a machine that was accepted never runs, and what the backend raises for each."""
+    # Two ticks of a watch of 5 s and more: what must not happen would happen at one.
+    moment_s = 0.12
     near_end_ms = 120_000
     clock: HurriedClock
     physics: Physics
