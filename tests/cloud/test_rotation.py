@@ -131,7 +131,8 @@ async def test_no_more_rotations_are_under_way_than_calls_may_be(tmp_path):
                 tasks.start_soon(backend.provision, await an_order(world, backend))
     depths = [*accumulate(1 if mark == "+" else -1 for mark in book.read_text())]
 
-    assert (max(depths), depths[-1], len(depths)) == (2, 0, 12)
+    assert max(depths) <= 2
+    assert (depths[-1], len(depths)) == (0, 12)
 
 
 class Closed(Guests):

@@ -1,5 +1,8 @@
 """What is told of a rack host, against leases that are still there: the matrix sees what it should not find."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 from anyio import to_thread
 
@@ -18,11 +21,11 @@ CLOUDS = [
 
 
 @pytest.fixture
-def cloud(request, tmp_path, tmp_path_factory):
+def cloud(request, tmp_path):
     # Podman takes no path of more than fifty letters.
-    ground = tmp_path_factory.mktemp("g")
-    with prepare_store(ground), request.param(tmp_path, ground) as cloud:
-        yield cloud
+    with TemporaryDirectory(prefix="cb-", ignore_cleanup_errors=True) as ground:
+        with prepare_store(Path(ground)), request.param(tmp_path, Path(ground)) as cloud:
+            yield cloud
 
 
 @pytest.mark.parametrize(("cloud", "kinds"), CLOUDS, indirect=["cloud"])

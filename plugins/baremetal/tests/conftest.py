@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -24,12 +25,12 @@ def rack(tmp_path: Path) -> Iterator[RackWorld]:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """Make a podman store, and an image for it, once."""
-    folder = tmp_path_factory.mktemp("store")
-    store = Store(folder, build_image(folder))
-    yield store
-    store.close()
+def store() -> Iterator[Store]:
+    """Make a podman store, and an image for it, once; podman takes no path of more than fifty letters."""
+    with TemporaryDirectory(prefix="cb-", ignore_cleanup_errors=True) as name:
+        store = Store(Path(name), build_image(Path(name)))
+        yield store
+        store.close()
 
 
 @pytest.fixture

@@ -19,11 +19,10 @@ from attrs import asdict, evolve, field, frozen
 from compute_bridge.api import BackendKind, hookimpl
 from compute_bridge.model.boot import FilePath, about
 from compute_bridge.model.checks import whole
-from compute_bridge.model.ids import BackendName, InstanceId, Token
-from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.model.ids import BackendName, Token
+from compute_bridge.model.units import Milliseconds
 from compute_bridge.ports.backend import Backend, BackendContext, Instance
-from compute_bridge.ports.clock import Clock, poll
-from compute_bridge.ports.notices import Interruption, SupportsNotices
+from compute_bridge.ports.clock import Clock
 from compute_bridge.testing.memory import MemoryBackend
 from compute_bridge.testing.memory_account import Account, Client, CloudError, Machine
 from compute_bridge.testing.memory_cloud import MemoryCloud
@@ -215,24 +214,13 @@ class FileClient(Client):
 # --- the backend --------------------------------------------------------------------------------------
 
 
-class FileTruthBackend(MemoryBackend, SupportsNotices):
-    """The reference backend, on an account that shows a new machine only after a window, and tells of interruptions."""
+class FileTruthBackend(MemoryBackend):
+    """The reference backend, on an account that shows a new machine only after a window."""
 
     def __init__(self, context: BackendContext, account: "FileAccount", window_ms: int) -> None:
         super().__init__(context, FileClient(account, KEY))
-        self._account = account
         self._window_ms = Milliseconds(window_ms)
         self._clock = context.clock
-        self._told: set[str] = set()
-
-    async def next_notices(self) -> tuple[Interruption, ...]:
-        """Return the machines of the lever ``noticed`` that this process has not told of."""
-        return await poll(self._clock, LOOK_MS, self._untold)
-
-    async def _untold(self) -> tuple[Interruption, ...] | None:
-        new = [one for one in self._account.lever("noticed").split() if one not in self._told]
-        self._told.update(new)
-        return tuple(Interruption(InstanceId(one), UtcMs(0)) for one in new) or None
 
     @property
     def consistency_window_ms(self) -> Milliseconds:

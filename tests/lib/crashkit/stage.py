@@ -36,6 +36,7 @@ MAX_RATE = MicrosPerHour(10**9)
 OPEN_MS = Milliseconds(36_000_000)
 """Where the cloud sells two shapes that serve a request."""
 LOOK_MS = 10
+NOTICE_MS = 120_000
 _WALL = SystemClock()
 
 
@@ -163,7 +164,8 @@ class Stage:
 
     async def noticed(self, entries: int) -> None:
         """Announce the interruption of every machine, and return once the stream of notices is so long."""
-        self.cloud.pull("noticed", " ".join(self.cloud.machines))
+        for machine in [one.id for one in self.cloud.machines.values() if not one.is_gone]:
+            self.cloud.announce(machine, NOTICE_MS)
         await self.until(lambda: self._is_noticed(entries))
 
     async def _is_noticed(self, entries: int) -> bool:
