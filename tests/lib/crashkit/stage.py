@@ -231,8 +231,16 @@ class Stage:
         """Return once a life of the bridge has passed ``point``."""
         await self.until(lambda: self._has_passed(point))
 
-    async def _has_passed(self, point: str) -> bool:
-        return any(point in read_points(self.scene.points(life))[0] for life in range(self.life + 1))
+    async def passed_again(self, point: str) -> None:
+        """Return once a life of the bridge has passed ``point`` once more than until now."""
+        before = self._times(point)
+        await self.until(lambda: self._has_passed(point, times=before + 1))
+
+    async def _has_passed(self, point: str, *, times: int = 1) -> bool:
+        return self._times(point) >= times
+
+    def _times(self, point: str) -> int:
+        return sum(read_points(self.scene.points(life))[0].count(point) for life in range(self.life + 1))
 
     async def _lives(self) -> bool:
         return bool(self.bridge_pid)
