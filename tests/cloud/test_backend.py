@@ -149,7 +149,7 @@ async def test_a_machine_that_one_listing_misses_has_not_ended(world):
         async with watching(world, backend, instance.id) as [watch]:
             backend._cloud.forgets = True
             await backend._cloud.missed.wait()
-            await backend.listing.until(lambda machines: instance.id in machines or None)
+            await backend.places.of(instance.id).until(lambda machines: instance.id in machines or None)
             await a_moment(world)
             assert watch.seen is None
             await end(world, backend, instance.id)

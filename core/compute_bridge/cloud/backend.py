@@ -9,7 +9,8 @@ from attrs import evolve
 
 from compute_bridge.cloud.catalog_offers import CatalogOffers
 from compute_bridge.cloud.listing import Listing
-from compute_bridge.cloud.machine import Cloud, Machine, Machines, MachineState
+from compute_bridge.cloud.machine import Cloud, Machine, MachineState
+from compute_bridge.cloud.places import Places, Seen
 from compute_bridge.cloud.settings import CloudSettings, HostKey
 from compute_bridge.cloud.ssh import rotate_host_key, shown_host_key
 from compute_bridge.model.catalog import Catalog
@@ -62,10 +63,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         self._offers = CatalogOffers(context.name, settings, cloud.images)
         # Probes are not held back: one that waits for a guest that drops them would hold up the guests that answer.
         self._rotations = anyio.CapacityLimiter(settings.calls_at_once)
-        self._indexed: tuple[Machines, dict[Token, Machine]] = ({}, {})
-        self.listing: Listing[Machines] = Listing(
-            cloud.machines, context.clock, every_ms=settings.watch_ms, place=f"backend {context.name}"
-        )
+        self.places = Places(cloud, context.clock, name=context.name, every_ms=settings.watch_ms)
 
     @property
     def name(self) -> BackendName:
@@ -163,21 +161,21 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
     async def _create(self, order: Order) -> None:
         if order.ends_at > self._context.clock.utc_ms():
             await self._cloud.create(order)
-        elif self._machine(await self.listing.fresh(), order.token) is None:
+        elif (await self.places.where(order.offer).fresh()).of(order.token) is None:
             # An end that has passed by a clock that leapt: a machine made before is met all the same.
             raise UnservableError(f"backend {self.name}: {order.ownership.name} would end before it starts")
 
     async def _ready(self, order: Order) -> Instance:
         began_ms = self._context.clock.monotonic_ms()
 
-        def up(machines: Machines) -> Machine | None:
-            machine = self._made(machines, order.token)
+        def up(seen: Seen) -> Machine | None:
+            machine = seen.by_token.get(order.token)
             if machine is None:
                 self._refuse_absent(order, self._context.clock.monotonic_ms() - began_ms)
                 return None
             return machine if self._is_up(order, machine) else None
 
-        machine = await self.listing.until(up)
+        machine = await self.places.where(order.offer).until(up)
         await poll(self._context.clock, _PROBE_MS, lambda: self._answers(order))
         return machine.tags.instance(machine.id, host=machine.host, started_at=machine.started_at)
 
@@ -195,7 +193,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         return machine.state is MachineState.RUNNING and bool(machine.host)
 
     async def _answers(self, order: Order) -> bool | None:
-        machine = self._made(await self.listing.recent(), order.token)
+        machine = (await self.places.where(order.offer).recent()).by_token.get(order.token)
         if machine is None or not self._is_up(order, machine):
             return None
         where = (machine.host, machine.tags.port)
@@ -214,28 +212,29 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             self._give_up(order, error, stuck)
 
     async def _discard(self, order: Order) -> None:
-        machines = await self.listing.fresh()
-        if self._machine(machines, order.token) is None:
-            machines = await self._settled()
+        listing = self.places.where(order.offer)
+        machines = await listing.fresh()
+        if machines.of(order.token) is None:
+            machines = await self._settled(listing)
         await self._cloud.discard(order, machines)
-        await self._emptied(lambda seen: self._machine(seen, order.token))
+        await self._emptied(listing, lambda seen: seen.of(order.token))
 
-    async def _emptied(self, look: Callable[[Machines], Machine | None]) -> None:
+    async def _emptied(self, listing: Listing[Seen], look: Callable[[Seen], Machine | None]) -> None:
         """Return when ``look`` finds nothing of a machine; what stays behind of it is deleted once more."""
 
-        def over(machines: Machines) -> Machine | bool | None:
-            left = look(machines)
+        def over(seen: Seen) -> Machine | bool | None:
+            left = look(seen)
             if left is None or left.state is MachineState.GONE:
                 return True
             return left if left.stays else None
 
-        while isinstance(left := await self.listing.until(over), Machine):
+        while isinstance(left := await listing.until(over), Machine):
             await self._cloud.delete(left)
 
-    async def _settled(self) -> Machines:
+    async def _settled(self, listing: Listing[Seen]) -> Seen:
         """Return a listing that shows whatever was made before this call."""
         await self._context.clock.sleep_ms(self.consistency_window_ms)
-        return await self.listing.fresh()
+        return await listing.fresh()
 
     def _give_up(self, order: Order, error: BaseException, stuck: Exception) -> None:
         message = f"backend {self.name}: {order.ownership.name} may be left behind; list_owned tells"
@@ -245,21 +244,9 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     # --- the truth ------------------------------------------------------------------------------
 
-    def _made(self, machines: Machines, token: Token) -> Machine | None:
-        """Return the machine of ``token``, one that is gone where there is no other."""
-        if self._indexed[0] is not machines:
-            # Once a listing: every waiter asks for its own machine in each.
-            self._indexed = (machines, _by_token(machines))
-        return self._indexed[1].get(token)
-
-    def _machine(self, machines: Machines, token: Token) -> Machine | None:
-        """Return the machine of ``token`` that costs or holds something, or will."""
-        machine = self._made(machines, token)
-        return None if machine is None or machine.state is MachineState.GONE else machine
-
     async def find(self, token: Token) -> Instance | None:
         """Return the live machine of ``token``."""
-        machine = self._machine(await self.listing.fresh(), token)
+        machine = await self.places.find(token)
         if machine is None or not machine.is_live:
             return None
         if not machine.host:
@@ -268,7 +255,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     async def list_owned(self) -> tuple[Instance, ...]:
         """Return every live machine with our owner's tags."""
-        machines = await self.listing.fresh()
+        machines = await self.places.fresh()
         return tuple(_instance(machine) for machine in machines.values() if machine.is_live)
 
     async def watch_until_exit(self, instance: InstanceId) -> InstanceExit:
@@ -276,16 +263,16 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         absent_ms: int | None = None
         clock = self._context.clock
 
-        def over(machines: Machines) -> Machine | bool | None:
+        def over(seen: Seen) -> Machine | bool | None:
             nonlocal absent_ms
-            machine = machines.get(instance)
+            machine = seen.get(instance)
             if machine is not None:
                 absent_ms = None
                 return None if machine.is_live else machine
             absent_ms = clock.monotonic_ms() if absent_ms is None else absent_ms
             return True if clock.monotonic_ms() - absent_ms >= self.consistency_window_ms else None
 
-        seen = await self.listing.until(over, patient=True)
+        seen = await self.places.of(instance).until(over, patient=True)
         if isinstance(seen, Machine) and seen.exit is not None:
             return seen.exit
         return await poll(clock, self._settings.watch_ms, lambda: self._recorded(instance))
@@ -301,8 +288,9 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
     async def usage(self, instance: InstanceId) -> UsageMetrics:
         """Return what was allocated for the time since the start, and what the cloud's metrics tell."""
         # Shared among leases that are metered together, and never so old that silence since would be missed.
-        recent = await self.listing.recent(within_ms=_METERED_MS)
-        machine = recent.get(instance) or (await self.listing.fresh()).get(instance)
+        listing = self.places.of(instance)
+        recent = await listing.recent(within_ms=_METERED_MS)
+        machine = recent.get(instance) or (await listing.fresh()).get(instance)
         if machine is None or not machine.started_at:
             raise UnavailableError(f"backend {self.name}: the account tells nothing of {instance}")
         ended = machine.exit.ended_at if machine.exit else 0
@@ -316,26 +304,18 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
     async def terminate(self, instance: InstanceId) -> None:
         """End the machine and return when no listing shows it, and nothing of it."""
-        machine = (await self.listing.fresh()).get(instance) or (await self._settled()).get(instance)
+        listing = self.places.of(instance)
+        machine = (await listing.fresh()).get(instance) or (await self._settled(listing)).get(instance)
         if machine is None or machine.state is MachineState.GONE:
             return
         await self._cloud.delete(machine)
         with anyio.move_on_after(_ENDING_S) as scope:
-            await self._emptied(lambda machines: machines.get(instance))
+            await self._emptied(listing, lambda seen: seen.get(instance))
         if scope.cancelled_caught:
             self._still_going(instance)
 
     def _still_going(self, instance: InstanceId) -> NoReturn:
         raise NotYetTerminatedError(f"backend {self.name}: {instance} is still going away; ask again")
-
-
-def _by_token(machines: Machines) -> dict[Token, Machine]:
-    found: dict[Token, Machine] = {}
-    for machine in machines.values():
-        other = found.get(machine.tags.token)
-        if other is None or (other.state is MachineState.GONE and machine.state is not MachineState.GONE):
-            found[machine.tags.token] = machine
-    return found
 
 
 def _instance(machine: Machine) -> Instance:

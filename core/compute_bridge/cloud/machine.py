@@ -113,6 +113,23 @@ class Cloud(ABC):
         A place that does not answer fails the whole: half a truth would be taken for all of it.
         """
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What is listed apart, such as regions with an API each; one place for a cloud that lists all at once."""
+        return ("",)
+
+    async def machines_in(self, place: str) -> Machines:
+        """List one of the ``places``, as :meth:`machines` does all; one that is silent then hides no other."""
+        return await self.machines()
+
+    def place_of(self, instance: InstanceId) -> str:
+        """Return the place in which a machine is listed, by its id; no I/O."""
+        return ""
+
+    def place_for(self, offer: Offer) -> str:
+        """Return the place in which the machine of ``offer`` is listed; no I/O."""
+        return ""
+
     @abstractmethod
     async def delete(self, machine: Machine) -> None:
         """Ask the cloud to end a machine and everything made for it; not found is done."""

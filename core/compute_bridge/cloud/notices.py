@@ -38,6 +38,6 @@ class NoticedCloudBackend(CloudBackend, SupportsNotices):
         return await poll(self._context.clock, self._settings.watch_ms, self._news)
 
     async def _news(self) -> tuple[Interruption, ...] | None:
-        standing = await self._noticed_cloud.interruptions(self.listing.recent)
+        standing = await self._noticed_cloud.interruptions(self.places.recent)
         news, self._told = frozenset(standing) - self._told, frozenset(standing)
         return standing if news else None

@@ -192,6 +192,30 @@ async def test_a_listing_wants_every_region_and_names_the_silent_one(account: Aw
         await backend.list_owned()
 
 
+@pytest.mark.parametrize("how", ["dead", "not enabled"])
+async def test_a_region_that_is_not_to_be_seen_holds_up_no_lease_of_another(account: AwsWorld, how: str):
+    async with account.open() as backend:
+        before = await lease(account, backend)
+        if how == "dead":
+            account.physics.go_down("us-east-2")
+        else:
+            account.aws.ec2.disabled = {"us-east-2"}
+        regions = {offer.region for offer in await backend.offers()}
+        after = await lease(account, backend)
+        found = [await backend.find(before.token), await backend.find(after.token)]
+        wall = (await backend.usage(before.id)).wall_ms.value
+        await backend.terminate(after.id)
+        exit_ = await backend.watch_until_exit(after.id)
+        await backend.terminate(before.id)
+        with pytest.raises(BackendError, match="list machines in us-east-2"):
+            await backend.find(before.token)
+
+    assert regions == {"eu-west-1"}
+    assert [one.id for one in found if one is not None] == [before.id, after.id]
+    assert (wall > 0, exit_.cause) == (True, ExitCause.TERMINATED)
+    assert await account.running() == frozenset()
+
+
 async def test_a_dead_region_takes_no_other_down_with_it(account: AwsWorld):
     account.physics.go_down("eu-west-1")
     account.use(evolve(account.config, regions=account.config.regions[::-1]))

@@ -17,12 +17,12 @@ from compute_bridge.ports.errors import (
     UnavailableError,
 )
 from compute_bridge.testing.physics.world import CloudWorld
-from plantedclouds.planting import AWS, AZURE, GCP, planted
+from plantedclouds.planting import AWS, AZURE, GCP, Joint, planted
 
 logger = logging.getLogger(__name__)
 
 
-class _Seeing(Cloud):
+class _Seeing(Joint):
     world: CloudWorld
 
 
@@ -105,7 +105,7 @@ class WaitsAsItLikes(Cloud):
     part="cloud",
     on=(GCP, AZURE),
 )
-class ReadsNoReason(Cloud):
+class ReadsNoReason(Joint):
     """Sees that a machine failed, and not why."""
 
     async def machines(self) -> Machines:
@@ -119,7 +119,7 @@ def _without_reason(machine: Machine) -> Machine:
 
 
 @planted("test_pages_of_three_are_all_read", says="is in no listing", part="cloud", on=(AZURE,))
-class ReadsOnePage(Cloud):
+class ReadsOnePage(Joint):
     """Reads the first page of the list."""
 
     async def machines(self) -> Machines:
@@ -129,7 +129,7 @@ class ReadsOnePage(Cloud):
 
 
 @planted("test_every_place_is_listed", says="is in no listing", part="cloud", on=(AWS, GCP))
-class ListsOnePlace(Cloud):
+class ListsOnePlace(Joint):
     """Lists one region alone."""
 
     async def machines(self) -> Machines:
@@ -145,7 +145,7 @@ class ListsOnePlace(Cloud):
     part="cloud",
     on=(AWS, GCP),
 )
-class TakesSilenceForEmpty(Cloud):
+class TakesSilenceForEmpty(Joint):
     """Takes a place that did not answer for one that is empty."""
 
     async def machines(self) -> Machines:
@@ -162,7 +162,7 @@ class TakesSilenceForEmpty(Cloud):
     part="cloud",
     on=(AWS, AZURE),
 )
-class TakesARefusalForEmpty(Cloud):
+class TakesARefusalForEmpty(Joint):
     """Takes a listing that was refused for one that is empty."""
 
     async def machines(self) -> Machines:
@@ -215,7 +215,7 @@ class TellsTheCredential(_Seeing):
     on=(GCP,),
     patience_s=3.0,
 )
-class HoldsOthersUp(Cloud):
+class HoldsOthersUp(Joint):
     """Lists nothing any more once a listing was cancelled."""
 
     _is_stuck = False

@@ -24,7 +24,7 @@ class ReturnsBeforeItRuns(CloudBackend):
     """Returns a machine as soon as a listing shows it."""
 
     async def _ready(self, order: Order) -> Instance:
-        machine = await self.listing.until(lambda machines: self._made(machines, order.token))
+        machine = await self.places.where(order.offer).until(lambda seen: seen.by_token.get(order.token))
         return machine.tags.instance(machine.id, host=machine.host or _NOWHERE, started_at=machine.started_at)
 
 
@@ -42,7 +42,7 @@ class DeletesWithoutWaiting(CloudBackend):
 
     async def terminate(self, instance: InstanceId) -> None:
         """Ask, and wait for nothing."""
-        machine = (await self.listing.fresh()).get(instance)
+        machine = (await self.places.of(instance).fresh()).get(instance)
         if machine is not None:
             await self._cloud.delete(machine)
 
@@ -80,7 +80,7 @@ class UndoesWhatIsListed(CloudBackend):
     """Ends after a cancellation what the next listing shows, and nothing else."""
 
     async def _discard(self, order: Order) -> None:
-        machine = self._machine(await self.listing.fresh(), order.token)
+        machine = (await self.places.where(order.offer).fresh()).of(order.token)
         if machine is not None:
             await self._cloud.delete(machine)
 
@@ -172,7 +172,7 @@ class TakesAnEndForAFailure(CloudBackend):
 
     async def terminate(self, instance: InstanceId) -> None:
         """Refuse."""
-        machine = (await self.listing.fresh()).get(instance)
+        machine = (await self.places.of(instance).fresh()).get(instance)
         if machine is not None and not machine.is_live:
             raise UnservableError(f"backend {self.name}: {instance} has ended by another's hand")
         await super().terminate(instance)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, TypeVar
 
-from compute_bridge.cloud.machine import Cloud, Machines
+from compute_bridge.cloud.machine import Machines
 from compute_bridge.cloud.tags import MAC, OWNER, TOKEN, token_word
 from compute_bridge.testing.orders import new_token
 from compute_bridge_aws.account import Account
@@ -18,7 +18,7 @@ from compute_bridge_azure.cloud import AzureCloud
 from compute_bridge_azure.sdk import Arm
 from compute_bridge_gcp.cloud import GcpCloud
 from compute_bridge_gcp.sdk import Sdk as GcpSdk
-from plantedclouds.planting import ALL, AWS, AZURE, GCP, planted
+from plantedclouds.planting import ALL, AWS, AZURE, GCP, Joint, planted
 
 T = TypeVar("T")
 _ONE = "test_provision_starts_one_machine"
@@ -222,7 +222,7 @@ class LeavesTheDisk(_Insert):
         return body
 
 
-class DeletesNoPart(Cloud):
+class DeletesNoPart(Joint):
     """Sees the machines alone, and so deletes nothing that stays of one."""
 
     async def machines(self) -> Machines:

@@ -168,17 +168,34 @@ class AwsCloud(NoticedCloud):
 
     async def machines(self) -> Machines:
         """List every region; all of them have to answer."""
-        found = await every({region.name: partial(self._in_region, region.name) for region in self._config.regions})
-        return {machine.id: machine for machines in found.values() for machine in machines}
+        found = await every({table.name: partial(self._in_region, table.name) for table in self._config.regions})
+        return {id_: machine for machines in found.values() for id_, machine in machines.items()}
 
-    async def _in_region(self, region: str) -> list[Machine]:
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The regions of the table: each has an API of its own."""
+        return tuple(region.name for region in self._config.regions)
+
+    def place_of(self, instance: InstanceId) -> str:
+        """Return the region, which the id begins with."""
+        return split(instance)[0]
+
+    def place_for(self, offer: Offer) -> str:
+        """Return the region."""
+        return offer.region
+
+    async def machines_in(self, place: str) -> Machines:
+        """List one region."""
+        return await self._in_region(place)
+
+    async def _in_region(self, region: str) -> Machines:
         filters = [_named(f"tag:{OWNER}", self._config.owner)]
         answers = await self._account.read(f"list machines in {region}", partial(self._sdk.instances, region, filters))
         now = self._account.clock.utc_ms()
         read = partial(
             machine_of, backend=self._account.name, region=region, public=self._config.public_address, now=now
         )
-        return [machine for machine in map(read, answers) if machine is not None]
+        return {machine.id: machine for machine in map(read, answers) if machine is not None}
 
     async def exit_of(self, instance: InstanceId) -> InstanceExit | None:
         """Return what EC2 remembers of an end, for about an hour."""

@@ -3,11 +3,12 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from compute_bridge.cloud.every import every
+import anyio
+
 from compute_bridge.model.catalog import CatalogRow
 from compute_bridge.ports.errors import BackendError
 from compute_bridge_aws.account import Account
@@ -58,23 +59,48 @@ class Quotas:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._kept: dict[str, tuple[int, Limits]] = {}
+        self._silent: frozenset[str] = frozenset()
 
     async def room(self) -> Callable[[CatalogRow], bool]:
         """Return whether a row's machine still fits, as a question to be asked of each.
 
-        :raises BackendError: if a region does not tell what runs there.
+        A region that does not tell what runs there has no room.
+
+        :raises BackendError: if none tells.
         """
         names = [table.name for table in self._account.config.regions]
-        used = await every({name: partial(self._used, name) for name in names})
-        limits = {name: await self.limits(name) for name in names}
+        used = await self._told(names)
+        limits = {name: await self.limits(name) for name in used}
 
         def has_room(row: CatalogRow) -> bool:
+            if row.region not in used:
+                return False
             code = code_for(row.shape, spot=row.spot)
             limit = limits.get(row.region, {}).get(code)
             # Without a figure nothing is refused: EC2 itself says no where there is no room.
             return limit is None or used[row.region].get(code, 0) + row.resources.cpu_millis / 1000 <= limit
 
         return has_room
+
+    async def _told(self, names: Sequence[str]) -> dict[str, Used]:
+        used: dict[str, Used] = {}
+        failures: dict[str, BackendError] = {}
+
+        async def ask(name: str) -> None:
+            try:
+                used[name] = await self._used(name)
+            except BackendError as error:
+                failures[name] = error
+
+        async with anyio.create_task_group() as tasks:
+            for name in names:
+                tasks.start_soon(ask, name)
+        if not used:
+            raise failures[names[0]]
+        for name in failures.keys() - self._silent:
+            logger.warning("region %s sells nothing for now: %s", name, failures[name])
+        self._silent = frozenset(failures)
+        return used
 
     async def _used(self, region: str) -> Used:
         account = self._account
