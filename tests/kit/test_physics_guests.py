@@ -1,6 +1,7 @@
 """Guests: real SSH on an address of their own, for as long as their machine runs."""
 
 import getpass
+import logging
 import os
 import socket
 import threading
@@ -10,6 +11,7 @@ import asyncssh
 import pytest
 from attrs import evolve
 
+from compute_bridge.cloud import ssh
 from compute_bridge.cloud.cloud_init import cloud_config
 from compute_bridge.cloud.settings import CloudSettings, HostKey
 from compute_bridge.cloud.ssh import rotate_host_key, shown_host_key
@@ -71,6 +73,17 @@ async def test_a_guest_shows_the_host_key_of_its_document(guests):
     assert one.address != other.address
     assert one.address.startswith("127.")
     assert (await one.shows(), await other.shows()) == (one.order.access.host_key, other.order.access.host_key)
+
+
+@pytest.mark.needs("root")
+async def test_no_log_names_the_address_of_a_guest_that_was_asked_and_rotated(rotated, caplog):
+    caplog.set_level(logging.NOTSET, logger="asyncssh")
+    caplog.set_level(logging.INFO)
+    ssh._asyncssh.cache_clear()
+    await rotated.shows()
+    await rotate(rotated)
+
+    assert rotated.address not in caplog.text
 
 
 async def test_whoever_has_the_key_logs_in(guests):

@@ -21,6 +21,8 @@ _ALGORITHMS = ["ssh-ed25519"]
 
 @cache
 def _asyncssh() -> Any:
+    # At INFO it writes every address that it dials, and guests' addresses are nobody's business.
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
     return import_module("asyncssh")
 
 
