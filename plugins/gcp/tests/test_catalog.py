@@ -65,6 +65,7 @@ def test_a_machine_costs_its_vcpus_and_its_memory_rounded_up(sdk, bare_world):
 
     assert found.cost.units.machine == 2 * 21_811_590 + 8 * 2_923_530
     assert found.cost.units.disk_gib == ceil(Fraction(100_000_000, 730))
+    assert found.cost.units.egress_gib == 120_000_000
     assert found.cost.address == 5_000_000
     assert (SOURCE, NOW, "USD") == (found.cost.source, found.cost.observed_at, found.cost.currency)
     assert (2000, 8192) == (found.resources.cpu_millis, found.resources.mem_mib)
@@ -132,6 +133,11 @@ def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):
 
     assert (Posture.NONE, Posture.TDX) == (plain.posture, tdx.posture)
     assert tdx.cost.units.machine - plain.cost.units.machine == 4 * 7 + 16 * 3
+    assert (plain.cost.units.egress_gib, plain.cost.units.disk_gib) == (
+        tdx.cost.units.egress_gib,
+        tdx.cost.units.disk_gib,
+    )
+    assert tdx.cost.units.egress_gib == 120_000_000
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from compute_bridge.model.boot import SecretRef, about
 from compute_bridge.model.checks import each, few, label, like, whole
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Posture, Region
-from compute_bridge.model.units import HOUR_MS, Milliseconds, NanosPerHour
+from compute_bridge.model.units import HOUR_MS, Milliseconds, Nanos, NanosPerHour
 
 DEFAULT_CHAIN = "use the default credentials of this machine"
 """The words without which nothing but a key from the boot file is used."""
@@ -119,6 +119,9 @@ class GcpConfig(CloudSettings):
         default=NanosPerHour(0),
         validator=whole(0, 10**15),
         metadata=about("what a public address costs, in nanos an hour; the vendor's price, unless given"),
+    )
+    egress_cost: Nanos = field(
+        validator=whole(0, 10**15), metadata=about("what a GiB of outbound traffic costs you, in nanos")
     )
     tdx_zones: tuple[str, ...] = field(
         default=(),
