@@ -79,4 +79,6 @@ def _cost(
     units = UnitNanos(machine=machine, disk_gib=disk_gib, egress_gib=config.egress_cost)
     if config.posture(shape.zone, shape.name) is not Posture.NONE:
         units = evolve(units, machine=with_confidential(units, config.confidential_cost, shape))
-    return CostBasis(config.currency, units, observed_at, SOURCE, address)
+    # Each machine has a disk as large as its image whatever was ordered.
+    beside = NanosPerHour(address + config.image_gib * disk_gib)
+    return CostBasis(config.currency, units, observed_at, SOURCE, address=beside)

@@ -188,6 +188,11 @@ class GcpConfig(CloudSettings):
             return Posture.SEV_SNP
         return Posture.NONE
 
+    @property
+    def image_gib(self) -> int:
+        """The largest disk that an image of the table boots from at least."""
+        return max(image.disk_gib for image in self.images)
+
     def region_of(self, zone: str) -> GcpRegion | None:
         """Return the region on sale that ``zone`` lies in."""
         return next((region for region in self.regions if region.sells(zone)), None)
