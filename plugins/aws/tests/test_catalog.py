@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -121,7 +120,7 @@ async def test_without_an_address_none_is_paid_for(bare: AwsWorld):
     assert {one.cost.address for one in catalog.rows} == {8 * 122_223}
 
 
-def mapped(world: AwsWorld, images: Mapping[str, str]) -> dict[str, Any]:
+def mapped(world: AwsWorld, images: dict[str, str]) -> dict[str, Any]:
     """Return the table's regions, the first with other images of the same names as the second."""
     here, there = world.config.regions
     return {
