@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,6 +104,21 @@ def test_the_timer_is_absolute_and_never_early(order, settings, ends_at, moment)
 def test_the_timer_is_started_and_powers_off(text):
     assert ["systemctl", "enable", "--now", "compute-bridge-end.timer"] in body(text)["runcmd"]
     assert "poweroff" in files(text)["/etc/systemd/system/compute-bridge-end.service"]
+
+
+@pytest.mark.parametrize("known", ["ssh.service", "sshd.service", "none"])
+def test_ssh_is_reloaded_by_either_name_and_a_name_that_is_unknown_is_no_error(text, tmp_path, known):
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/told\ntest "$2" = {known}\n')
+    systemctl.chmod(0o755)
+    [reload] = [command for command in body(text)["runcmd"] if "try-reload-or-restart" in " ".join(command)]
+    done = subprocess.run(reload, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False, timeout=30)
+
+    assert done.returncode == 0
+    assert (tmp_path / "told").read_text().splitlines() == [
+        "try-reload-or-restart ssh.service",
+        "try-reload-or-restart sshd.service",
+    ]
 
 
 def test_a_guest_reads_what_was_meant(order, text):

@@ -146,7 +146,7 @@ class ClosedWorld(ToyWorld):
     """A cloud of such guests, that are given up soon."""
 
     def settings(self):
-        return evolve(super().settings(), ready_s=2)
+        return evolve(super().settings(), ready_s=4)
 
     def make_physics(self):
         return Physics(self.clock, zones=ZONES, guests=Closed())
@@ -160,3 +160,18 @@ async def test_a_guest_that_keeps_its_injected_key_is_ended():
 
         assert await world.running() == frozenset()
         assert world.physics.leftovers() == ()
+
+
+async def test_why_a_host_key_stays_is_said_once_a_machine_and_without_its_address(caplog):
+    caplog.set_level(logging.DEBUG, logger="compute_bridge.cloud")
+    with ClosedWorld(host_key=HostKey.ROTATED) as world:
+        async with world.open() as backend:
+            order = await an_order(world, backend)
+            with pytest.raises(UnservableError):
+                await backend.provision(order)
+    told = [record for record in caplog.records if "not rotated yet" in record.message]
+
+    assert {one.message for one in told} == {f"the host key of {order.ownership.name} is not rotated yet: ProcessError"}
+    assert [one.levelno for one in told] == [logging.WARNING, *[logging.DEBUG] * (len(told) - 1)]
+    assert len(told) > 1
+    assert "127." not in caplog.text

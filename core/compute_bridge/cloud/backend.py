@@ -176,7 +176,8 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             return machine if self._is_up(order, machine) else None
 
         machine = await self.places.where(order.offer).until(up)
-        await poll(self._context.clock, _PROBE_MS, lambda: self._answers(order))
+        told: set[str] = set()
+        await poll(self._context.clock, _PROBE_MS, lambda: self._answers(order, told))
         return machine.tags.instance(machine.id, host=machine.host, started_at=machine.started_at)
 
     def _refuse_absent(self, order: Order, for_ms: int) -> None:
@@ -192,7 +193,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             raise UnservableError(f"backend {self.name}: {order.ownership.name} has ended and is not made again")
         return machine.state is MachineState.RUNNING and bool(machine.host)
 
-    async def _answers(self, order: Order) -> bool | None:
+    async def _answers(self, order: Order, told: set[str]) -> bool | None:
         machine = (await self.places.where(order.offer).recent()).by_token.get(order.token)
         if machine is None or not self._is_up(order, machine):
             return None
@@ -200,7 +201,12 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         shown = await shown_host_key(*where, within_s=_PROBE_S)
         if shown == order.access.host_key != machine.tags.host_key:
             async with self._rotations:
-                await rotate_host_key(*where, order.access, within_s=_PROBE_S)
+                error = await rotate_host_key(*where, order.access, within_s=_PROBE_S)
+            if error:
+                # Once an attempt, which probes each second.
+                level = logging.DEBUG if told else logging.WARNING
+                logger.log(level, "the host key of %s is not rotated yet: %s", order.ownership.name, error)
+                told.add(error)
             shown = await shown_host_key(*where, within_s=_PROBE_S)
         return True if shown == machine.tags.host_key else None
 

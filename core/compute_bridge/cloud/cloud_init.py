@@ -15,6 +15,8 @@ from compute_bridge.ports.backend import HostKeySource, Order
 _SSHD = "/etc/ssh/sshd_config.d/00-compute-bridge.conf"
 _UNITS = "/etc/systemd/system"
 _END = "compute-bridge-end"
+# Debian and Ubuntu call it ssh, Amazon Linux and Fedora sshd; a command that fails is an error of cloud-init's.
+_RELOAD = "for unit in ssh.service sshd.service; do systemctl try-reload-or-restart $unit 2>/dev/null || :; done"
 
 
 def cloud_config(order: Order, settings: CloudSettings, *, grace_ms: int) -> str:
@@ -28,7 +30,7 @@ def cloud_config(order: Order, settings: CloudSettings, *, grace_ms: int) -> str
         "runcmd": [
             ["systemctl", "daemon-reload"],
             ["systemctl", "enable", "--now", f"{_END}.timer"],
-            ["systemctl", "try-reload-or-restart", "ssh.service"],
+            ["sh", "-c", _RELOAD],
         ],
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": order.access.host_key_private, "ed25519_public": order.access.host_key},

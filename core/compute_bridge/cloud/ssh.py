@@ -14,13 +14,13 @@ from anyio import to_thread
 from compute_bridge.cloud.rotation import USER
 from compute_bridge.ports.backend import GuestAccess
 
-logger = logging.getLogger(__name__)
-
 _ALGORITHMS = ["ssh-ed25519"]
 
 
 @cache
 def _asyncssh() -> Any:
+    # At INFO it writes every address that it dials, and guests' addresses are nobody's business.
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
     return import_module("asyncssh")
 
 
@@ -35,10 +35,11 @@ async def shown_host_key(host: str, port: int, *, within_s: float) -> str | None
     return None if key is None else " ".join(key.export_public_key().decode().split()[:2])
 
 
-async def rotate_host_key(host: str, port: int, access: GuestAccess, *, within_s: float) -> None:
+async def rotate_host_key(host: str, port: int, access: GuestAccess, *, within_s: float) -> str:
     """Have the guest put ``access.rotation`` in the place of its injected host key, over a session pinned to that.
 
-    Returns whether or not it worked: the key that the guest shows next tells. Asked for again, it does the same.
+    Returns the name of the error's class, empty for none; only the key that the guest shows next tells whether it
+    worked. Asked for again, it does the same.
     """
     asyncssh = await to_thread.run_sync(_asyncssh)
     try:
@@ -57,4 +58,5 @@ async def rotate_host_key(host: str, port: int, access: GuestAccess, *, within_s
                 await session.run("", input=access.rotation.host_key_private, check=True)
     except (OSError, TimeoutError, asyncssh.Error) as error:
         # Only the class: what a guest says is not ours to print.
-        logger.warning("the host key of %s is not rotated yet: %s", host, type(error).__name__)
+        return type(error).__name__
+    return ""

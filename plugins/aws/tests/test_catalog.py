@@ -15,7 +15,7 @@ from compute_bridge_aws import prices
 from compute_bridge_aws.backend import AwsBackend
 from compute_bridge_aws.catalog import Shape
 from compute_bridge_aws.testing import stock
-from compute_bridge_aws.testing.stock import OLD_IMAGES, TYPES
+from compute_bridge_aws.testing.stock import IMAGES, OLD_IMAGES, TYPES
 from compute_bridge_aws.testing.world import AwsWorld
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ async def test_a_row_says_what_a_machine_is_and_costs(bare: AwsWorld):
     # 0.088 USD a month of 720 hours.
     assert told.cost.units.disk_gib == 122_223
     assert told.cost.units.egress_gib == 90_000_000
-    assert told.cost.address == 5_000_000
+    assert told.cost.address == 5_000_000 + 8 * 122_223
     assert (told.cost.currency, told.cost.source) == ("USD", "aws price list")
     assert told.cost.observed_at == catalog.observed_at
 
@@ -117,11 +117,53 @@ async def test_pages_of_a_few_are_all_read(bare: AwsWorld):
 async def test_without_an_address_none_is_paid_for(bare: AwsWorld):
     catalog = await fetch(bare, public_address=False)
 
-    assert {one.cost.address for one in catalog.rows} == {0}
+    assert {one.cost.address for one in catalog.rows} == {8 * 122_223}
+
+
+def mapped(world: AwsWorld, images: dict[str, str]) -> dict[str, Any]:
+    """Return the table's regions, the first with other images of the same names as the second."""
+    here, there = world.config.regions
+    return {
+        "regions": (evolve(here, images=images), evolve(there, images=dict.fromkeys(images, there.images["debian"])))
+    }
+
+
+async def test_the_volume_of_the_largest_image_is_paid_whatever_is_ordered(bare: AwsWorld):
+    images = {"debian": IMAGES["eu-west-1"], "old": OLD_IMAGES["eu-west-1"]}
+    catalog = await fetch(bare, **mapped(bare, images))
+
+    assert row(catalog, "eu-west-1b", "t3.micro").cost.address == 5_000_000 + 12 * 122_223
+    assert row(catalog, "us-east-2a", "t3.micro").cost.address == 5_000_000 + 8 * 122_223
+    assert bare.physics.count("DescribeImages") == 2
+
+
+@pytest.mark.parametrize("id_", ["ami-00000000", OLD_IMAGES["eu-west-1"]], ids=["absent", "boots by BIOS"])
+async def test_an_image_that_cannot_be_used_is_told_and_costs_no_row(
+    bare: AwsWorld, caplog: pytest.LogCaptureFixture, id_: str
+):
+    images = {"debian": IMAGES["eu-west-1"], "old": id_}
+    catalog = await fetch(bare, confidential=True, **mapped(bare, images))
+
+    assert {one.region for one in catalog.rows} == {"eu-west-1", "us-east-2"}
+    assert row(catalog, "eu-west-1a", "c6a.large").cost.address == 5_000_000 + 8 * 122_223
+    assert f"image old in eu-west-1: {id_} " in caplog.text
+
+
+async def test_a_region_without_an_image_that_can_be_used_sells_nothing(
+    bare: AwsWorld, caplog: pytest.LogCaptureFixture
+):
+    catalog = await fetch(bare, **mapped(bare, {"debian": "ami-00000000"}))
+
+    assert {one.region for one in catalog.rows} == {"us-east-2"}
+    assert "region eu-west-1 is left out of the catalog: none of its images can be used" in caplog.text
 
 
 async def test_a_confidential_backend_refuses_an_image_that_boots_by_bios(account: AwsWorld):
-    tables = tuple(evolve(one, images={"debian": OLD_IMAGES[one.name]}) for one in account.config.regions)
+    # The other one can be used, so the region is sold.
+    tables = tuple(
+        evolve(one, images={"debian": OLD_IMAGES[one.name], "other": one.images["debian"]})
+        for one in account.config.regions
+    )
     account.use(evolve(account.config, confidential=True, regions=tables))
     async with account.open() as backend:
         [offer, *_] = await backend.offers()

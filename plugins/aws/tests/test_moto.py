@@ -46,6 +46,7 @@ from compute_bridge_aws.config import AwsConfig, AwsRegion
 from compute_bridge_aws.doctor import Doctor
 from compute_bridge_aws.group import Rules
 from compute_bridge_aws.hooks import open_account
+from compute_bridge_aws.image import Images
 from compute_bridge_aws.launch import Image, launch_request, user_data
 from compute_bridge_aws.machine_of import join, split
 from compute_bridge_aws.sdk import Operation
@@ -412,7 +413,8 @@ async def test_a_listing_of_several_pages_is_read_whole(place: Place, account: A
 
 async def test_what_is_on_sale_is_what_the_zone_has(place: Place):
     place.config = evolve(place.config, shapes=(SHAPE, "m7i.large", "t3.micro"))
-    table, shelf = place.config.regions[0], Shelf(await place.open())
+    table, account = place.config.regions[0], await place.open()
+    shelf = Shelf(account, Images(account))
     shapes, zones = await shelf.shapes(table), await shelf.zones(table)
 
     assert (shapes[SHAPE].resources.cpu_millis, shapes[SHAPE].resources.mem_mib) == (2000, 4096)

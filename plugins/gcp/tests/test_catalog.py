@@ -26,6 +26,11 @@ def sdk(bare_world):
     return Sdk(bare_world.config, bare_world.key)
 
 
+DISK_GIB = ceil(Fraction(100_000_000, 730))
+IMAGE = 10 * DISK_GIB
+"""What the disk of the table's images costs, whatever is ordered."""
+
+
 def read(sdk, config, **changes):
     skus = changes.pop("skus", None)
     table = evolve(config, **changes)
@@ -64,8 +69,9 @@ def test_a_machine_costs_its_vcpus_and_its_memory_rounded_up(sdk, bare_world):
     found = row(read(sdk, bare_world.config), "e2-standard-2")
 
     assert found.cost.units.machine == 2 * 21_811_590 + 8 * 2_923_530
-    assert found.cost.units.disk_gib == ceil(Fraction(100_000_000, 730))
-    assert found.cost.address == 5_000_000
+    assert found.cost.units.disk_gib == DISK_GIB
+    assert found.cost.units.egress_gib == 120_000_000
+    assert found.cost.address == 5_000_000 + IMAGE
     assert (SOURCE, NOW, "USD") == (found.cost.source, found.cost.observed_at, found.cost.currency)
     assert (2000, 8192) == (found.resources.cpu_millis, found.resources.mem_mib)
 
@@ -74,7 +80,7 @@ def test_a_spot_machine_has_prices_of_its_own(sdk, bare_world):
     found = row(read(sdk, bare_world.config), "e2-standard-2", spot=True)
 
     assert found.cost.units.machine == 2 * (21_811_590 // 3) + 8 * (2_923_530 // 3)
-    assert found.cost.address == 2_500_000
+    assert found.cost.address == 2_500_000 + IMAGE
 
 
 @pytest.mark.parametrize(("spot", "gpu", "part"), [(False, 2_933_908_000, 1), (True, 880_172_000, 3)])
@@ -132,6 +138,11 @@ def test_a_confidential_machine_costs_what_the_operator_adds(sdk, bare_world):
 
     assert (Posture.NONE, Posture.TDX) == (plain.posture, tdx.posture)
     assert tdx.cost.units.machine - plain.cost.units.machine == 4 * 7 + 16 * 3
+    assert (plain.cost.units.egress_gib, plain.cost.units.disk_gib) == (
+        tdx.cost.units.egress_gib,
+        tdx.cost.units.disk_gib,
+    )
+    assert tdx.cost.units.egress_gib == 120_000_000
 
 
 @pytest.mark.parametrize(
@@ -156,11 +167,21 @@ def test_prices_are_asked_for_in_the_currency_of_the_table(bare_world):
 def test_the_operators_word_for_an_address_wins(sdk, bare_world):
     found = row(read(sdk, bare_world.config, address_cost=NanosPerHour(77)), "e2-standard-2")
 
-    assert found.cost.address == 77
+    assert found.cost.address == 77 + IMAGE
 
 
 def test_no_address_costs_nothing(sdk, bare_world):
-    assert row(read(sdk, bare_world.config, public_address=False), "e2-standard-2").cost.address == 0
+    assert row(read(sdk, bare_world.config, public_address=False), "e2-standard-2").cost.address == IMAGE
+
+
+@pytest.mark.parametrize("zone", ["europe-west4-b", "europe-west4-a"], ids=["plain", "confidential"])
+def test_the_disk_of_the_largest_image_is_paid_whatever_is_ordered(sdk, bare_world, zone):
+    [first, second] = bare_world.config.images
+    images = (evolve(first, disk_gib=35), evolve(second, disk_gib=20))
+    found = row(read(sdk, bare_world.config, images=images), "c3-standard-4", zone=zone)
+
+    assert found.cost.address == 5_000_000 + 35 * DISK_GIB
+    assert found.cost.units.disk_gib == DISK_GIB
 
 
 def test_a_price_of_another_region_is_none(sdk, bare_world):

@@ -19,6 +19,7 @@ credentials = "file:gcp.json"
 shapes = ["e2-*", "n2d-*", "c3-*"]
 spot = true
 currency = "EUR"
+egress_cost = 120_000_000
 compute_endpoint = "{config.compute_endpoint}"
 billing_endpoint = "{config.billing_endpoint}"
 resource_endpoint = "{config.resource_endpoint}"

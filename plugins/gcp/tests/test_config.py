@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Posture, Region
-from compute_bridge.model.units import Milliseconds, NanosPerHour
-from compute_bridge_gcp.config import DEFAULT_CHAIN, GcpImage, GcpRegion
+from compute_bridge.model.units import Milliseconds, Nanos, NanosPerHour
+from compute_bridge_gcp.config import DEFAULT_CHAIN, GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.testing.world import config_for
 
 TABLE = config_for("http://127.0.0.1:1")
@@ -38,6 +38,13 @@ def test_no_token_leaves_in_the_clear():
 
 def test_confidential_machines_have_a_cost_of_their_own():
     refused("say how much in confidential_cost", confidential_cost=UnitNanos())
+
+
+def test_a_table_says_what_egress_costs():
+    others = {one.name: getattr(TABLE, one.name) for one in fields(GcpConfig) if one.name != "egress_cost"}
+    with pytest.raises(TypeError, match="egress_cost"):
+        GcpConfig(**others)
+    refused("egress_cost", egress_cost=Nanos(-1))
 
 
 def test_no_lease_runs_beyond_what_the_vendor_limits():

@@ -32,7 +32,7 @@ class ReturnsBeforeItRuns(CloudBackend):
 class ReturnsBeforeTheLogin(CloudBackend):
     """Returns a machine that runs, and dials nobody."""
 
-    async def _answers(self, order: Order) -> bool | None:
+    async def _answers(self, order: Order, told: set[str]) -> bool | None:
         return True
 
 

@@ -17,6 +17,7 @@ from compute_bridge.ports.errors import BackendError, UnavailableError
 from compute_bridge_aws import prices
 from compute_bridge_aws.account import Account
 from compute_bridge_aws.config import AwsConfig, AwsRegion
+from compute_bridge_aws.image import Images
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +62,23 @@ class Shape:
 
 @frozen
 class Tags:
-    """The prices of one region: of each type on demand, of each zone and type on spot, of a GiB of disk."""
+    """The prices of one region: of each type on demand, of each zone and type on spot, of a GiB of disk.
+
+    ``image`` is what the disk of the largest image costs, which every machine has.
+    """
 
     on_demand: Mapping[str, NanosPerHour]
     spot: Mapping[tuple[str, str], NanosPerHour]
     disk_gib: NanosPerHour
+    image: NanosPerHour
 
 
 class Shelf:
     """Reads the catalog of one account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, images: Images) -> None:
         self._account = account
+        self._images = images
         self._config: AwsConfig = account.config
 
     async def fetch(self) -> Catalog:
@@ -104,7 +110,7 @@ class Shelf:
     def _nothing(self) -> UnavailableError:
         return UnavailableError(
             f"backend {self._account.name}: no machine type of the table has a price in a zone of the table; "
-            "look at shapes, subnets, architecture and confidential"
+            "look at shapes, subnets, images, architecture and confidential"
         )
 
     async def _usable(self) -> list[AwsRegion]:
@@ -130,9 +136,13 @@ class Shelf:
     # --- one region -----------------------------------------------------------------------------
 
     async def _rows(self, table: AwsRegion, observed: UtcMs) -> list[CatalogRow]:
+        image_gib = await self._images.least_gib(table.name)
+        if image_gib is None:
+            logger.warning("region %s is left out of the catalog: none of its images can be used", table.name)
+            return []
         shapes = await self.shapes(table)
         zones = await self.zones(table)
-        tags = await self._prices(table, shapes)
+        tags = await self._prices(table, shapes, image_gib)
         if tags is None:
             logger.warning("region %s is left out of the catalog: no price of %s", table.name, self._config.volume_type)
             return []
@@ -189,12 +199,14 @@ class Shelf:
 
     def _cost(self, machine: NanosPerHour, tags: Tags, observed: UtcMs) -> CostBasis:
         config = self._config
+        address = config.address_cost if config.public_address else NanosPerHour(0)
         return CostBasis(
             currency=prices.CURRENCY,
             units=UnitNanos(machine=machine, disk_gib=tags.disk_gib, egress_gib=config.egress_cost),
             observed_at=observed,
             source="aws price list",
-            address=config.address_cost if config.public_address else NanosPerHour(0),
+            # Each machine has a disk as large as its image whatever was ordered.
+            address=NanosPerHour(address + tags.image),
         )
 
     def _row(self, table: AwsRegion, zone: Zone, shape: Shape, cost: CostBasis, *, spot: bool) -> CatalogRow:
@@ -211,7 +223,7 @@ class Shelf:
 
     # --- prices ---------------------------------------------------------------------------------
 
-    async def _prices(self, table: AwsRegion, shapes: Mapping[str, Shape]) -> Tags | None:
+    async def _prices(self, table: AwsRegion, shapes: Mapping[str, Shape], image_gib: int) -> Tags | None:
         disk = prices.volume(
             await self._products(
                 {"regionCode": table.name, "productFamily": "Storage", "volumeApiName": self._config.volume_type}
@@ -220,7 +232,7 @@ class Shelf:
         if disk is None:
             return None
         machines = prices.on_demand([item for terms in _terms(table, shapes) for item in await self._products(terms)])
-        return Tags(machines, await self._spot_prices(table, shapes), disk)
+        return Tags(machines, await self._spot_prices(table, shapes), disk, NanosPerHour(image_gib * disk))
 
     async def _products(self, terms: dict[str, str]) -> list[str]:
         account = self._account

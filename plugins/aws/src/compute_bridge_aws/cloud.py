@@ -51,7 +51,7 @@ class AwsCloud(NoticedCloud):
         self._groups = Groups(account)
         self._images = Images(account)
         self._quotas = Quotas(account)
-        self._shelf = Shelf(account)
+        self._shelf = Shelf(account, self._images)
 
     @property
     def switch(self) -> DeadMansSwitch:

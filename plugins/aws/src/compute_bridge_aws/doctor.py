@@ -16,7 +16,7 @@ from compute_bridge_aws.catalog import Shape, Shelf
 from compute_bridge_aws.config import AwsRegion
 from compute_bridge_aws.errors import PASSED_DRY_RUN
 from compute_bridge_aws.group import NOT_PUBLIC
-from compute_bridge_aws.image import faults_of
+from compute_bridge_aws.image import Images, faults_of
 from compute_bridge_aws.launch import Image, probe_request
 from compute_bridge_aws.metrics import metric_queries
 from compute_bridge_aws.quotas import Quotas, code_for, used_by
@@ -196,7 +196,7 @@ class Doctor:
     # --- what would change something, as dry runs -------------------------------------------------
 
     async def _changes(self, table: AwsRegion) -> list[Finding]:
-        shelf = Shelf(self._account)
+        shelf = Shelf(self._account, Images(self._account))
         shapes, zones = await shelf.shapes(table), sorted(await shelf.zones(table))
         sold = [(zone, shapes[shape]) for zone, shape in zones if shape in shapes]
         if not sold:

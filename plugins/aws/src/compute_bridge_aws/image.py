@@ -1,6 +1,7 @@
 """The images of the table, as each region has them."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,8 @@ from compute_bridge.ports.errors import UnservableError
 from compute_bridge_aws.account import Account
 from compute_bridge_aws.config import AwsConfig
 from compute_bridge_aws.launch import Image
+
+logger = logging.getLogger(__name__)
 
 
 def faults_of(answer: dict[str, Any], config: AwsConfig) -> Iterator[str]:
@@ -40,17 +43,44 @@ class Images:
             self._known[region, id_] = await self._looked_up(region, name, id_)
         return self._known[region, id_]
 
+    async def least_gib(self, region: str) -> int | None:
+        """Return the smallest disk that every usable image of a region fits on; ``None`` if none can be used.
+
+        One that cannot be used is told in the log, and one call at most asks for all.
+        """
+        table = self._account.config.region(region)
+        names = table.images if table is not None else {}
+        if unknown := sorted({id_ for id_ in names.values() if (region, id_) not in self._known}):
+            told = await self._told(region, unknown)
+            for name, id_ in names.items():
+                if id_ in unknown:
+                    self._learn(region, name, id_, told)
+        sizes = [self._known[region, id_].least_gib for id_ in names.values() if (region, id_) in self._known]
+        return max(sizes, default=None)
+
+    def _learn(self, region: str, name: str, id_: str, told: Mapping[str, dict[str, Any]]) -> None:
+        try:
+            self._known[region, id_] = self._read(region, name, id_, told)
+        except UnservableError as error:
+            logger.warning("%s", error)
+
     async def _looked_up(self, region: str, name: str, id_: str) -> Image:
+        return self._read(region, name, id_, await self._told(region, [id_]))
+
+    async def _told(self, region: str, ids: list[str]) -> dict[str, dict[str, Any]]:
         account = self._account
-        found = await account.read(f"see the images in {region}", partial(account.sdk.images, region, [id_]))
-        if not found:
+        found = await account.read(f"see the images in {region}", partial(account.sdk.images, region, ids))
+        return {one["ImageId"]: one for one in found}
+
+    def _read(self, region: str, name: str, id_: str, told: Mapping[str, dict[str, Any]]) -> Image:
+        if id_ not in told:
             raise self._unusable(region, name, f"{id_} is not there; map one that is")
-        for fault in faults_of(found[0], account.config):
+        for fault in faults_of(told[id_], self._account.config):
             raise self._unusable(region, name, f"{id_} {fault}")
-        root = str(found[0]["RootDeviceName"])
+        root = str(told[id_]["RootDeviceName"])
         sizes = [
             disk["Ebs"].get("VolumeSize", 1)
-            for disk in found[0].get("BlockDeviceMappings", [])
+            for disk in told[id_].get("BlockDeviceMappings", [])
             if "Ebs" in disk and disk.get("DeviceName") == root
         ]
         return Image(id_, root, max([1, *sizes]))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+from attrs import evolve
+
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import BackendName
 from compute_bridge.model.rates import CostBasis, UnitNanos
@@ -74,7 +76,9 @@ def _cost(
         address = config.address_cost or prices.address(region.name, spot=spot)
     if machine is None or disk_gib is None or address is None:
         return None
-    units = UnitNanos(machine=machine, disk_gib=disk_gib)
+    units = UnitNanos(machine=machine, disk_gib=disk_gib, egress_gib=config.egress_cost)
     if config.posture(shape.zone, shape.name) is not Posture.NONE:
-        units = UnitNanos(machine=with_confidential(units, config.confidential_cost, shape), disk_gib=disk_gib)
-    return CostBasis(config.currency, units, observed_at, SOURCE, address)
+        units = evolve(units, machine=with_confidential(units, config.confidential_cost, shape))
+    # Each machine has a disk as large as its image whatever was ordered.
+    beside = NanosPerHour(address + config.image_gib * disk_gib)
+    return CostBasis(config.currency, units, observed_at, SOURCE, address=beside)

@@ -9,7 +9,7 @@ from compute_bridge.model.boot import SecretRef, about
 from compute_bridge.model.checks import each, few, label, like, whole
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Posture, Region
-from compute_bridge.model.units import HOUR_MS, Milliseconds, NanosPerHour
+from compute_bridge.model.units import HOUR_MS, Milliseconds, Nanos, NanosPerHour
 
 DEFAULT_CHAIN = "use the default credentials of this machine"
 """The words without which nothing but a key from the boot file is used."""
@@ -120,6 +120,9 @@ class GcpConfig(CloudSettings):
         validator=whole(0, 10**15),
         metadata=about("what a public address costs, in nanos an hour; the vendor's price, unless given"),
     )
+    egress_cost: Nanos = field(
+        validator=whole(0, 10**15), metadata=about("what a GiB of outbound traffic costs you, in nanos")
+    )
     tdx_zones: tuple[str, ...] = field(
         default=(),
         validator=each(_zone, 0, 64),
@@ -184,6 +187,11 @@ class GcpConfig(CloudSettings):
         if shape.startswith("n2d-") and zone in self.sev_snp_zones:
             return Posture.SEV_SNP
         return Posture.NONE
+
+    @property
+    def image_gib(self) -> int:
+        """The largest disk that an image of the table boots from at least."""
+        return max(image.disk_gib for image in self.images)
 
     def region_of(self, zone: str) -> GcpRegion | None:
         """Return the region on sale that ``zone`` lies in."""

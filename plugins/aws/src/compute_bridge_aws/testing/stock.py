@@ -18,7 +18,7 @@ SUBNETS: Final = {
 }
 IMAGES: Final = {"eu-west-1": "ami-0de0000000000000e", "us-east-2": "ami-0de0000000000000a"}
 OLD_IMAGES: Final = {"eu-west-1": "ami-01d0000000000000e", "us-east-2": "ami-01d0000000000000a"}
-"""Images that boot by BIOS."""
+"""Images that boot by BIOS, and are larger than the others."""
 VOLUME_PRICE: Final = "0.0880000000"
 
 
@@ -93,5 +93,7 @@ def image(region: str, id_: str) -> dict[str, Any] | None:
         "RootDeviceType": "ebs",
         "RootDeviceName": "/dev/xvda",
         "BootMode": "uefi-preferred" if id_ == IMAGES[region] else "legacy-bios",
-        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8, "VolumeType": "gp3"}}],
+        "BlockDeviceMappings": [
+            {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8 if id_ == IMAGES[region] else 12, "VolumeType": "gp3"}}
+        ],
     }

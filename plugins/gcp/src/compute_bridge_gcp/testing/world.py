@@ -13,7 +13,7 @@ from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Region
-from compute_bridge.model.units import NanosPerHour
+from compute_bridge.model.units import Nanos, NanosPerHour
 from compute_bridge.ports.backend import Backend, BackendContext, Order
 from compute_bridge.ports.errors import NoCapacityError, QuotaError
 from compute_bridge.testing.physics.engine import Physics
@@ -134,6 +134,7 @@ def config_for(url: str) -> GcpConfig:
         tdx_zones=TDX_ZONES,
         sev_snp_zones=SNP_ZONES,
         confidential_cost=UnitNanos(vcpu=NanosPerHour(5_000_000)),
+        egress_cost=Nanos(120_000_000),
         compute_endpoint=url,
         billing_endpoint=url,
         resource_endpoint=url,
