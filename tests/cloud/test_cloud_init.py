@@ -116,6 +116,7 @@ def test_ssh_is_reloaded_by_either_name_and_a_name_that_is_unknown_is_no_error(t
 
     assert done.returncode == 0
     assert (tmp_path / "told").read_text().splitlines() == [
+        "try-restart ssh.socket",
         "try-reload-or-restart ssh.service",
         "try-reload-or-restart sshd.service",
     ]

@@ -17,7 +17,7 @@ from compute_bridge.model.catalog import Catalog
 from compute_bridge.model.ids import BackendName, InstanceId, Token
 from compute_bridge.model.resources import Capability, Requirements
 from compute_bridge.model.units import Milliseconds, UtcMs
-from compute_bridge.model.usage import Figure, UsageMetrics, UsageSource
+from compute_bridge.model.usage import UNMEASURED, Figure, UsageMetrics, UsageSource
 from compute_bridge.ports.backend import (
     Backend,
     BackendContext,
@@ -63,6 +63,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         self._offers = CatalogOffers(context.name, settings, cloud.images)
         # Probes are not held back: one that waits for a guest that drops them would hold up the guests that answer.
         self._rotations = anyio.CapacityLimiter(settings.calls_at_once)
+        self._is_unmetered = False
         self.places = Places(cloud, context.clock, name=context.name, every_ms=settings.watch_ms)
 
     @property
@@ -304,7 +305,19 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             # Not until now: whoever pays for it would pay for what nobody had.
             raise UnavailableError(f"backend {self.name}: nothing tells when {instance} ended, nor how long it ran")
         wall_ms = max(0, (ended or self._context.clock.utc_ms()) - machine.started_at)
-        return await self._cloud.metered(machine, _allocated(machine, wall_ms))
+        return await self._metered(machine, _allocated(machine, wall_ms))
+
+    async def _metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
+        try:
+            told = await self._cloud.metered(machine, allocated)
+        except BackendError as error:
+            # Time is known all the same, and a lease that runs must be counted.
+            if not self._is_unmetered:
+                logger.warning("CPU and network are not told just now: %s", error)
+            self._is_unmetered = True
+            return evolve(allocated, core_ms=UNMEASURED, net_in_bytes=UNMEASURED, net_out_bytes=UNMEASURED)
+        self._is_unmetered = False
+        return told
 
     # --- ending ---------------------------------------------------------------------------------
 

@@ -16,7 +16,11 @@ _SSHD = "/etc/ssh/sshd_config.d/00-compute-bridge.conf"
 _UNITS = "/etc/systemd/system"
 _END = "compute-bridge-end"
 # Debian and Ubuntu call it ssh, Amazon Linux and Fedora sshd; a command that fails is an error of cloud-init's.
-_RELOAD = "for unit in ssh.service sshd.service; do systemctl try-reload-or-restart $unit 2>/dev/null || :; done"
+# Where systemd listens for the server (Ubuntu 24.04), a port that is set here is heard once its socket begins anew.
+_RELOAD = (
+    "systemctl try-restart ssh.socket 2>/dev/null || :; "
+    "for unit in ssh.service sshd.service; do systemctl try-reload-or-restart $unit 2>/dev/null || :; done"
+)
 
 
 def cloud_config(order: Order, settings: CloudSettings, *, grace_ms: int) -> str:

@@ -68,3 +68,9 @@ def test_a_region_stands_once():
 
 def test_no_secret_is_in_a_table_s_repr():
     assert "env:SECRET" in repr(config())
+
+
+@pytest.mark.parametrize("key", [{"volume_type": "io2"}, {"kms_key": "alias/mine"}, {"kms_key": "1234abcd"}])
+def test_what_the_price_or_the_policy_would_not_hold_is_refused(key: dict[str, Any]):
+    with pytest.raises(ValueError, match="is not"):
+        evolve(config(), **key)

@@ -3,8 +3,7 @@
 import pytest
 from attrs import evolve
 
-from compute_bridge.model.usage import UsageSource
-from compute_bridge.ports.errors import CredentialsError
+from compute_bridge.model.usage import UNMEASURED, UsageSource
 from compute_bridge_aws.testing.world import AwsWorld
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
@@ -29,7 +28,9 @@ async def test_cpu_and_network_are_cloudwatch_s(account: AwsWorld):
     assert usage.ram_mib_ms.source is UsageSource.ALLOCATION
 
 
-async def test_without_the_permission_there_is_no_usage_rather_than_another(account: AwsWorld):
+async def test_without_the_permission_time_is_told_and_nothing_else_guessed(
+    account: AwsWorld, caplog: pytest.LogCaptureFixture
+):
     allowed = account.config
     account.use(evolve(account.config, metrics=True))
     async with account.open() as backend:
@@ -37,6 +38,10 @@ async def test_without_the_permission_there_is_no_usage_rather_than_another(acco
         instance = await backend.provision(account.order(offer))
         await account.clock.sleep_ms(700_000)
         account.use(allowed)
-        with pytest.raises(CredentialsError):
-            await backend.usage(instance.id)
+        usage = [await backend.usage(instance.id), await backend.usage(instance.id)][-1]
         await backend.terminate(instance.id)
+
+    assert usage.wall_ms.value >= 700_000
+    assert usage.core_ms == usage.net_in_bytes == usage.net_out_bytes == UNMEASURED
+    assert usage.ram_mib_ms.source is UsageSource.ALLOCATION
+    assert caplog.text.count("CPU and network are not told just now") == 1

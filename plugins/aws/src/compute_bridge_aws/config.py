@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.boot import FilePath, SecretRef, about
-from compute_bridge.model.checks import Check, few, label, like, text, whole
+from compute_bridge.model.checks import Check, few, like, whole
 from compute_bridge.model.resources import Region, Zone
 from compute_bridge.model.units import Nanos, NanosPerHour
 
@@ -100,11 +100,13 @@ class AwsConfig(CloudSettings):
     )
     kms_key: str = field(
         default="",
-        validator=text(0, 512),
-        metadata=about("the KMS key that encrypts root volumes; the account's own for EBS, unless given"),
+        validator=like(r"|arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/.{1,256}", "the ARN of a KMS key"),
+        metadata=about("the ARN of the KMS key that encrypts root volumes; the account's own for EBS, unless given"),
     )
     volume_type: str = field(
-        default="gp3", validator=label, metadata=about("the EBS type of root volumes; its price is part of the cost")
+        default="gp3",
+        validator=like("gp2|gp3", "gp2 or gp3, whose price is by the GiB alone"),
+        metadata=about("the EBS type of root volumes, gp2 or gp3; its price is part of the cost"),
     )
     metrics: bool = field(
         default=False, metadata=about("whether CPU and network are read from CloudWatch, which bills each question")

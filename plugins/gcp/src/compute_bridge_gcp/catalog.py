@@ -14,6 +14,8 @@ from compute_bridge_gcp.facts import ShapeSeen, Sku
 from compute_bridge_gcp.prices import Prices, with_confidential
 
 SOURCE = "cloud-billing-catalog"
+# These boot from Hyperdisk alone, which the table cannot ask for. Source: the vendor's page on Hyperdisk, 2026-11.
+_NO_PERSISTENT_DISK = frozenset({"a4", "a4x", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4"})
 
 
 def catalog_of(
@@ -40,6 +42,7 @@ def _is_sold(config: GcpConfig, shape: ShapeSeen) -> bool:
     return (
         config.sells(shape.name)
         and not shape.is_deprecated
+        and shape.name.partition("-")[0] not in _NO_PERSISTENT_DISK
         and (shape.architecture or "x86_64") == config.architecture
         and shape.vcpus > 0
         and shape.mem_mib > 0
