@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,16 @@ kind = "stocked"
 script = "hall.json"
 is_plain = true
 """
+
+
+@pytest.fixture(autouse=True)
+def traced() -> Iterator[None]:
+    """Take away what a traced command hung on its logger: its stream is the test's, and closed with it."""
+    logger = logging.getLogger("compute_bridge.host.registration")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    yield
+    logger.handlers[:], level, logger.propagate = before
+    logger.setLevel(level)
 
 
 class Stock:

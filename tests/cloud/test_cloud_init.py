@@ -116,10 +116,16 @@ def test_ssh_is_reloaded_by_either_name_and_a_name_that_is_unknown_is_no_error(t
 
     assert done.returncode == 0
     assert (tmp_path / "told").read_text().splitlines() == [
-        "try-restart ssh.socket",
         "try-reload-or-restart ssh.service",
         "try-reload-or-restart sshd.service",
     ]
+
+
+@pytest.mark.parametrize(("port", "restarts"), [(22, 0), (2222, 1)])
+def test_a_socket_begins_anew_for_another_port_alone(order, settings, port, restarts):
+    commands = body(cloud_config(order, evolve(settings, ssh_port=port), grace_ms=0))["runcmd"]
+
+    assert restarts == sum("try-restart ssh.socket" in " ".join(command) for command in commands)
 
 
 def test_a_guest_reads_what_was_meant(order, text):

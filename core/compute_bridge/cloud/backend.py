@@ -64,6 +64,8 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         # Probes are not held back: one that waits for a guest that drops them would hold up the guests that answer.
         self._rotations = anyio.CapacityLimiter(settings.calls_at_once)
         self._is_unmetered = False
+        # What the metrics told last of each machine that was not ended here: no figure falls while they are silent.
+        self._last_metered: dict[InstanceId, tuple[Figure, Figure, Figure]] = {}
         self.places = Places(cloud, context.clock, name=context.name, every_ms=settings.watch_ms)
 
     @property
@@ -315,8 +317,10 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             if not self._is_unmetered:
                 logger.warning("CPU and network are not told just now: %s", error)
             self._is_unmetered = True
-            return evolve(allocated, core_ms=UNMEASURED, net_in_bytes=UNMEASURED, net_out_bytes=UNMEASURED)
+            cpu, received, sent = self._last_metered.get(machine.id, (UNMEASURED, UNMEASURED, UNMEASURED))
+            return evolve(allocated, core_ms=cpu, net_in_bytes=received, net_out_bytes=sent)
         self._is_unmetered = False
+        self._last_metered[machine.id] = (told.core_ms, told.net_in_bytes, told.net_out_bytes)
         return told
 
     # --- ending ---------------------------------------------------------------------------------
@@ -332,6 +336,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             await self._emptied(listing, lambda seen: seen.get(instance))
         if scope.cancelled_caught:
             self._still_going(instance)
+        self._last_metered.pop(instance, None)
 
     def _still_going(self, instance: InstanceId) -> NoReturn:
         raise NotYetTerminatedError(f"backend {self.name}: {instance} is still going away; ask again")

@@ -17,10 +17,9 @@ _UNITS = "/etc/systemd/system"
 _END = "compute-bridge-end"
 # Debian and Ubuntu call it ssh, Amazon Linux and Fedora sshd; a command that fails is an error of cloud-init's.
 # Where systemd listens for the server (Ubuntu 24.04), a port that is set here is heard once its socket begins anew.
-_RELOAD = (
-    "systemctl try-restart ssh.socket 2>/dev/null || :; "
-    "for unit in ssh.service sshd.service; do systemctl try-reload-or-restart $unit 2>/dev/null || :; done"
-)
+_LISTEN = "systemctl try-restart ssh.socket 2>/dev/null || :"
+_RELOAD = "for unit in ssh.service sshd.service; do systemctl try-reload-or-restart $unit 2>/dev/null || :; done"
+_PORT = 22
 
 
 def cloud_config(order: Order, settings: CloudSettings, *, grace_ms: int) -> str:
@@ -34,6 +33,7 @@ def cloud_config(order: Order, settings: CloudSettings, *, grace_ms: int) -> str
         "runcmd": [
             ["systemctl", "daemon-reload"],
             ["systemctl", "enable", "--now", f"{_END}.timer"],
+            *([["sh", "-c", _LISTEN]] if settings.ssh_port != _PORT else []),
             ["sh", "-c", _RELOAD],
         ],
         "ssh_deletekeys": True,

@@ -102,7 +102,9 @@ def settings_of(access: Access) -> dict[str, object]:
 
 
 def test_the_models_of_a_developer_are_not_read():
-    assert [path for path in Sdk(Access(KEY_ID, SECRET))._session._loader.search_paths if ".aws" in path] == []
+    loader = Sdk(Access(KEY_ID, SECRET))._session._session.get_component("data_loader")
+
+    assert [path for path in loader.search_paths if ".aws" in path] == []
 
 
 async def test_the_sdk_s_own_chain_is_taken_where_the_table_says_so(
