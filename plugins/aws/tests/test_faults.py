@@ -69,7 +69,7 @@ async def test_a_token_used_up_makes_nothing(account: AwsWorld, backend: AwsBack
 async def test_a_table_that_changed_meets_the_machine_of_the_token(account: AwsWorld, backend: AwsBackend):
     order = account.order(await offer_of(backend))
     instance = await backend.provision(order)
-    account.use(evolve(account.config, volume_type="gp2"))
+    account.use(evolve(account.config, kms_key="arn:aws:kms:eu-west-1:123456789012:key/0"))
     async with account.open() as other:
         met = await other.provision(order)
 
@@ -81,7 +81,7 @@ async def test_a_table_that_changed_meets_the_machine_of_the_token(account: AwsW
 async def test_a_table_that_changed_makes_no_second_machine_of_a_used_up_token(account: AwsWorld, backend: AwsBackend):
     order = account.order(await offer_of(backend))
     await backend.terminate((await backend.provision(order)).id)
-    account.use(evolve(account.config, volume_type="gp2"))
+    account.use(evolve(account.config, kms_key="arn:aws:kms:eu-west-1:123456789012:key/0"))
     async with account.open() as other:
         with pytest.raises(UnservableError, match="used up"):
             await other.provision(order)
