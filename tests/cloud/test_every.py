@@ -1,4 +1,4 @@
-"""Several questions at once: all have to be answered."""
+"""Several questions at once: all have to be answered, or as many as are."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from anyio.lowlevel import checkpoint
 
-from compute_bridge.cloud.every import every
+from compute_bridge.cloud.every import answers, every
 from compute_bridge.ports.errors import BackendError, CredentialsError, UnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -40,3 +40,14 @@ async def test_the_first_failure_leaves_alone_and_only_when_all_have_come_back()
         await every(calls)
 
     assert ["late"] == back
+
+
+async def test_answers_and_failures_stand_side_by_side():
+    silence = UnavailableError("a is silent")
+
+    async def answer(number: int) -> int:
+        if not number:
+            raise silence
+        return number
+
+    assert ({"b": 2}, {"a": silence}) == await answers({"a": partial(answer, 0), "b": partial(answer, 2)})

@@ -1,4 +1,4 @@
-"""Several questions at once, all of which have to be answered."""
+"""Several questions at once, of which all have to be answered, or as many as are."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -15,6 +15,17 @@ async def every(calls: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]
 
     :raises BackendError: if one of them failed, when all have come back.
     """
+    found, failures = await answers(calls)
+    for name in calls:
+        if name in failures:
+            raise failures[name]
+    return found
+
+
+async def answers(
+    calls: Mapping[str, Callable[[], Awaitable[T]]],
+) -> tuple[dict[str, T], dict[str, BackendError]]:
+    """Return what those calls return that do, and how the others failed, when all have come back."""
     found: dict[str, T] = {}
     failures: dict[str, BackendError] = {}
 
@@ -27,7 +38,4 @@ async def every(calls: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]
     async with anyio.create_task_group() as tasks:
         for name, call in calls.items():
             tasks.start_soon(ask, name, call)
-    for name in calls:
-        if name in failures:
-            raise failures[name]
-    return found
+    return found, failures

@@ -2,13 +2,12 @@
 
 from functools import cached_property, partial
 
-from compute_bridge.cloud.every import every
+from compute_bridge.cloud.every import answers, every
 from compute_bridge.cloud.listing import Listing
 from compute_bridge.cloud.machine import Cloud, Machine, Machines, MachineState
 from compute_bridge.model.ids import BackendName, InstanceId, Token
 from compute_bridge.ports.backend import Offer
 from compute_bridge.ports.clock import Clock
-from compute_bridge.ports.errors import BackendError
 
 
 class Seen(dict[InstanceId, Machine]):
@@ -71,19 +70,11 @@ class Places:
 
         :raises BackendError: if none is seen and a place does not answer.
         """
-        found: list[Machine] = []
-
-        async def look(listing: Listing[Seen]) -> None:
-            machine = (await listing.fresh()).of(token)
-            if machine is not None:
-                found.append(machine)
-
-        try:
-            await every({place: partial(look, listing) for place, listing in self._listings.items()})
-        except BackendError:
-            if not found:
-                raise
-        return found[0] if found else None
+        seen, failures = await answers({place: listing.fresh for place, listing in self._listings.items()})
+        machine = next((found for one in seen.values() if (found := one.of(token)) is not None), None)
+        if machine is None and failures:
+            raise next(failures[place] for place in self._listings if place in failures)
+        return machine
 
     @staticmethod
     def _joined(found: dict[str, Seen]) -> Seen:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import anyio
 from attrs import frozen
 
+from compute_bridge.cloud.every import answers
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.rates import CostBasis, UnitNanos
 from compute_bridge.model.resources import Posture, Resources, Zone
@@ -87,22 +87,13 @@ class Shelf:
         :raises BackendError: if no region told anything that could be sold.
         """
         observed = UtcMs(self._account.clock.utc_ms())
-        rows: list[CatalogRow] = []
-        failures: list[BackendError] = []
-
-        async def read(table: AwsRegion) -> None:
-            try:
-                rows.extend(await self._rows(table, observed))
-            except BackendError as error:
-                failures.append(error)
-                logger.warning("region %s is left out of the catalog: %s", table.name, error)
-
         tables = await self._usable()
-        async with anyio.create_task_group() as tasks:
-            for table in tables:
-                tasks.start_soon(read, table)
+        told, failures = await answers({table.name: partial(self._rows, table, observed) for table in tables})
+        for region, error in failures.items():
+            logger.warning("region %s is left out of the catalog: %s", region, error)
+        rows = [row for some in told.values() for row in some]
         if failures and not rows:
-            raise failures[0]
+            raise next(iter(failures.values()))
         if not rows:
             raise self._nothing()
         return Catalog(self._account.name, "aws", observed, tuple(sorted(rows, key=lambda row: row.key)))

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-import anyio
-
+from compute_bridge.cloud.every import answers
 from compute_bridge.model.catalog import CatalogRow
 from compute_bridge.ports.errors import BackendError
 from compute_bridge_aws.account import Account
@@ -83,18 +82,7 @@ class Quotas:
         return has_room
 
     async def _told(self, names: Sequence[str]) -> dict[str, Used]:
-        used: dict[str, Used] = {}
-        failures: dict[str, BackendError] = {}
-
-        async def ask(name: str) -> None:
-            try:
-                used[name] = await self._used(name)
-            except BackendError as error:
-                failures[name] = error
-
-        async with anyio.create_task_group() as tasks:
-            for name in names:
-                tasks.start_soon(ask, name)
+        used, failures = await answers({name: partial(self._used, name) for name in names})
         if not used:
             raise failures[names[0]]
         for name in failures.keys() - self._silent:
