@@ -134,8 +134,8 @@ class Forgetful(ToyCloud):
         super().__init__(*parts)
         self.forgets, self.missed = False, anyio.Event()
 
-    async def machines(self):
-        found = await super().machines()
+    async def machines(self, place):
+        found = await super().machines(place)
         if not self.forgets:
             return found
         self.forgets = False
@@ -180,8 +180,8 @@ async def test_a_machine_of_which_nobody_knows_when_it_ended_has_no_usage_until_
     """A bridge would take it for the last time that the machine was seen, and bill the time since its end."""
 
     class Forgetful(ToyCloud):
-        async def machines(self):
-            machines = await super().machines()
+        async def machines(self, place):
+            machines = await super().machines(place)
             return {
                 id_: evolve(one, exit=one.exit and evolve(one.exit, ended_at=UtcMs(0))) for id_, one in machines.items()
             }

@@ -42,7 +42,7 @@ async def an_order(world, backend):
 async def running(cloud):
     """Return the one machine, once it takes logins."""
     while True:
-        [machine] = (await cloud.machines()).values()
+        [machine] = (await cloud.machines("")).values()
         if machine.host and await shown_host_key(machine.host, machine.tags.port, within_s=10):
             return machine
 

@@ -107,20 +107,19 @@ class Cloud(ABC):
         """
 
     @abstractmethod
-    async def machines(self) -> Machines:
-        """List every machine that carries our owner's tags, in every place; ended ones where the cloud shows them.
+    async def machines(self, place: str) -> Machines:
+        """List every machine in one of the ``places`` that carries our owner's tags; ended ones where the cloud does.
 
-        A place that does not answer fails the whole: half a truth would be taken for all of it.
+        What does not answer fails the whole listing: half a truth would be taken for all of it.
         """
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What is listed apart, such as regions with an API each; one place for a cloud that lists all at once."""
-        return ("",)
+        """What is listed apart, such as regions with an API each: one that is silent then hides no other.
 
-    async def machines_in(self, place: str) -> Machines:
-        """List one of the ``places``, as :meth:`machines` does all; one that is silent then hides no other."""
-        return await self.machines()
+        One place without a name for a cloud that lists all at once.
+        """
+        return ("",)
 
     def place_of(self, instance: InstanceId) -> str:
         """Return the place in which a machine is listed, by its id; no I/O."""

@@ -40,7 +40,7 @@ class Places:
         }
 
     async def _read(self, place: str) -> Seen:
-        return Seen(await self._cloud.machines_in(place))
+        return Seen(await self._cloud.machines(place))
 
     def of(self, instance: InstanceId) -> Listing[Seen]:
         """Return the listing that shows a machine; any where the id is none of this cloud, for none shows it."""

@@ -235,7 +235,7 @@ async def started(place: Place, account: Account, order: Order | None = None) ->
     cloud = AwsCloud(account)
     await cloud.create(order or place.order())
     while True:
-        [machine] = (await cloud.machines()).values()
+        [machine] = (await cloud.machines(EU)).values()
         if machine.state is MachineState.RUNNING and machine.host:
             return machine
         await place.clock.sleep_ms(1000)
@@ -244,7 +244,7 @@ async def started(place: Place, account: Account, order: Order | None = None) ->
 async def ended(place: Place, account: Account, machine: Machine) -> Machine:
     while machine.state is not MachineState.GONE:
         await place.clock.sleep_ms(1000)
-        machine = (await AwsCloud(account).machines())[machine.id]
+        machine = (await AwsCloud(account).machines(EU))[machine.id]
     return machine
 
 
@@ -289,7 +289,7 @@ async def test_two_orders_are_two_machines_in_one_listing(place: Place, account:
     orders = [place.order(), place.order()]
     for order in orders:
         await AwsCloud(account).create(order)
-    found = await AwsCloud(account).machines()
+    found = await AwsCloud(account).machines(EU)
 
     assert {machine.tags.token for machine in found.values()} == {order.token for order in orders}
 
@@ -297,7 +297,7 @@ async def test_two_orders_are_two_machines_in_one_listing(place: Place, account:
 async def test_a_machine_that_somebody_renames_is_still_ours(place: Place, account: Account):
     machine = await started(place, account)
     place.rename(machine, "Web server (do not touch!)")
-    found = await AwsCloud(account).machines()
+    found = await AwsCloud(account).machines(EU)
 
     assert found[machine.id].tags == machine.tags
 
@@ -398,7 +398,7 @@ async def test_the_doctor_asks_by_dry_runs_that_make_and_end_nothing(place: Plac
     seen = {f"subnet {ZONE}", f"image debian {EU}", f"permission ec2:DescribeInstances {EU}", "identity"}
 
     assert {check: found[check] for check in asked | seen} == dict.fromkeys(asked | seen, Verdict.OK)
-    assert set(await AwsCloud(account).machines()) == {machine.id}
+    assert set(await AwsCloud(account).machines(EU)) == {machine.id}
     assert place.runs(machine.id)
 
 

@@ -145,7 +145,7 @@ async def test_parts_without_a_listed_machine_are_a_machine_that_comes(world):
     async with opened(world) as backend:
         order = await order_of(world, backend)
         await backend.cloud.create(order)
-        [machine] = (await backend.cloud.machines()).values()
+        [machine] = (await backend.cloud.machines("")).values()
 
         assert machine.is_live
         assert not machine.stays

@@ -17,12 +17,12 @@ from compute_bridge.ports.errors import (
     UnavailableError,
 )
 from compute_bridge.testing.physics.world import CloudWorld
-from plantedclouds.planting import AWS, AZURE, GCP, Joint, planted
+from plantedclouds.planting import AWS, AZURE, GCP, planted
 
 logger = logging.getLogger(__name__)
 
 
-class _Seeing(Joint):
+class _Seeing(Cloud):
     world: CloudWorld
 
 
@@ -105,12 +105,12 @@ class WaitsAsItLikes(Cloud):
     part="cloud",
     on=(GCP, AZURE),
 )
-class ReadsNoReason(Joint):
+class ReadsNoReason(Cloud):
     """Sees that a machine failed, and not why."""
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Leave the reasons out."""
-        found = await super().machines()  # type: ignore[safe-super]
+        found = await super().machines(place)  # type: ignore[safe-super]
         return {id_: _without_reason(machine) for id_, machine in found.items()}
 
 
@@ -119,22 +119,22 @@ def _without_reason(machine: Machine) -> Machine:
 
 
 @planted("test_pages_of_three_are_all_read", says="is in no listing", part="cloud", on=(AZURE,))
-class ReadsOnePage(Joint):
+class ReadsOnePage(Cloud):
     """Reads the first page of the list."""
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Return three machines."""
-        found = await super().machines()  # type: ignore[safe-super]
+        found = await super().machines(place)  # type: ignore[safe-super]
         return dict(list(found.items())[:3])
 
 
 @planted("test_every_place_is_listed", says="is in no listing", part="cloud", on=(AWS, GCP))
-class ListsOnePlace(Joint):
+class ListsOnePlace(Cloud):
     """Lists one region alone."""
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Leave out what is not in Europe."""
-        found = await super().machines()  # type: ignore[safe-super]
+        found = await super().machines(place)  # type: ignore[safe-super]
         return {id_: machine for id_, machine in found.items() if machine.tags.offer.startswith("eu")}
 
 
@@ -145,13 +145,13 @@ class ListsOnePlace(Joint):
     part="cloud",
     on=(AWS, GCP),
 )
-class TakesSilenceForEmpty(Joint):
+class TakesSilenceForEmpty(Cloud):
     """Takes a place that did not answer for one that is empty."""
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Return nothing where nobody answers."""
         try:
-            return await super().machines()  # type: ignore[safe-super]
+            return await super().machines(place)  # type: ignore[safe-super]
         except UnavailableError:
             return {}
 
@@ -162,13 +162,13 @@ class TakesSilenceForEmpty(Joint):
     part="cloud",
     on=(AWS, AZURE),
 )
-class TakesARefusalForEmpty(Joint):
+class TakesARefusalForEmpty(Cloud):
     """Takes a listing that was refused for one that is empty."""
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Return nothing where nobody lets it look."""
         try:
-            return await super().machines()  # type: ignore[safe-super]
+            return await super().machines(place)  # type: ignore[safe-super]
         except CredentialsError:
             return {}
 
@@ -177,9 +177,9 @@ class TakesARefusalForEmpty(Joint):
 class TakesStrangersForOurs(_Seeing):
     """Takes every machine of the account for one of ours."""
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Return a machine of ours for everyone's."""
-        found = dict(await super().machines())  # type: ignore[safe-super]
+        found = dict(await super().machines(place))  # type: ignore[safe-super]
         ours = next(iter(found.values()), None)
         ids = [self.world.instance_id(machine) for machine in self.world.physics.existing()]
         return found if ours is None else {id_: evolve(ours, id=id_) for id_ in ids}
@@ -215,17 +215,17 @@ class TellsTheCredential(_Seeing):
     on=(GCP,),
     patience_s=3.0,
 )
-class HoldsOthersUp(Joint):
+class HoldsOthersUp(Cloud):
     """Lists nothing any more once a listing was cancelled."""
 
     _is_stuck = False
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Wait for what nobody will do."""
         if self._is_stuck:
             await anyio.sleep_forever()
         try:
-            return await super().machines()  # type: ignore[safe-super]
+            return await super().machines(place)  # type: ignore[safe-super]
         except anyio.get_cancelled_exc_class():
             self._is_stuck = True
             raise

@@ -8,7 +8,6 @@ from anyio import to_thread
 from attrs import frozen
 
 from compute_bridge.cloud.backend import CloudBackend
-from compute_bridge.cloud.machine import Cloud, Machines
 from compute_bridge.model.ids import BackendName
 from compute_bridge.ports.backend import Backend, BackendContext
 from compute_bridge.testing.physics.world import CloudWorld
@@ -26,19 +25,6 @@ from compute_bridge_gcp.testing.world import GcpWorld
 AWS, GCP, AZURE = "Aws", "Gcp", "Azure"
 ALL: Final = (AWS, GCP, AZURE)
 _PATIENCE_S = 10.0
-
-
-class Joint(Cloud):
-    """A cloud all of whose places are listed by one call of ``machines``, so that a fault in it is met everywhere."""
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Return the one place."""
-        return ("",)
-
-    async def machines_in(self, place: str) -> Machines:
-        """Return every machine."""
-        return await self.machines()
 
 
 @frozen

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, TypeVar
 
-from compute_bridge.cloud.machine import Machines
+from compute_bridge.cloud.machine import Cloud, Machines
 from compute_bridge.cloud.tags import MAC, OWNER, TOKEN, token_word
 from compute_bridge.testing.orders import new_token
 from compute_bridge_aws.account import Account
@@ -18,7 +18,7 @@ from compute_bridge_azure.cloud import AzureCloud
 from compute_bridge_azure.sdk import Arm
 from compute_bridge_gcp.cloud import GcpCloud
 from compute_bridge_gcp.sdk import Sdk as GcpSdk
-from plantedclouds.planting import ALL, AWS, AZURE, GCP, Joint, planted
+from plantedclouds.planting import ALL, AWS, AZURE, GCP, planted
 
 T = TypeVar("T")
 _ONE = "test_provision_starts_one_machine"
@@ -222,12 +222,12 @@ class LeavesTheDisk(_Insert):
         return body
 
 
-class DeletesNoPart(Joint):
+class DeletesNoPart(Cloud):
     """Sees the machines alone, and so deletes nothing that stays of one."""
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Leave out what only parts tell of."""
-        found = await super().machines()  # type: ignore[safe-super]
+        found = await super().machines(place)  # type: ignore[safe-super]
         return {id_: machine for id_, machine in found.items() if not machine.stays}
 
 

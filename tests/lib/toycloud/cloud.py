@@ -179,7 +179,7 @@ class ToyCloud(Cloud):
         }
         await self._calls.change("create a machine", lambda: self._api.ask("POST", "/machines", wanted))
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """List what carries our owner's tag and all the others of ours."""
         path = f"/machines?owner={quote(self._settings.owner)}"
         told = await self._calls.read("list machines", lambda: self._api.ask("GET", path))

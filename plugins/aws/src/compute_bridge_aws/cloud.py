@@ -166,11 +166,6 @@ class AwsCloud(NoticedCloud):
 
     # --- the truth ------------------------------------------------------------------------------
 
-    async def machines(self) -> Machines:
-        """List every region; all of them have to answer."""
-        found = await every({table.name: partial(self._in_region, table.name) for table in self._config.regions})
-        return {id_: machine for machines in found.values() for id_, machine in machines.items()}
-
     @property
     def places(self) -> tuple[str, ...]:
         """The regions of the table: each has an API of its own."""
@@ -184,16 +179,13 @@ class AwsCloud(NoticedCloud):
         """Return the region."""
         return offer.region
 
-    async def machines_in(self, place: str) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """List one region."""
-        return await self._in_region(place)
-
-    async def _in_region(self, region: str) -> Machines:
         filters = [_named(f"tag:{OWNER}", self._config.owner)]
-        answers = await self._account.read(f"list machines in {region}", partial(self._sdk.instances, region, filters))
+        answers = await self._account.read(f"list machines in {place}", partial(self._sdk.instances, place, filters))
         now = self._account.clock.utc_ms()
         read = partial(
-            machine_of, backend=self._account.name, region=region, public=self._config.public_address, now=now
+            machine_of, backend=self._account.name, region=place, public=self._config.public_address, now=now
         )
         return {machine.id: machine for machine in map(read, answers) if machine is not None}
 

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import create_task_group, to_thread
+from anyio import to_thread
 
 from compute_bridge.cloud.calls import Calls
-from compute_bridge.cloud.every import every
+from compute_bridge.cloud.every import answers, every
 from compute_bridge.cloud.machine import Cloud, Machine, Machines
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
@@ -159,23 +159,13 @@ class AzureCloud(Cloud):
 
     async def _in_each_location(self, ask: Callable[[Location], Awaitable[T]]) -> dict[str, T]:
         """Return the answers by location; a place that is silent or closed is left out, unless all are."""
-        found: dict[str, T] = {}
-        errors: list[BackendError] = []
-
-        async def one(location: Location) -> None:
-            try:
-                found[location.name] = await ask(location)
-            except BackendError as error:
-                errors.append(error)
-                if isinstance(error, UnavailableError):
-                    logger.warning("%s is left out: %s", location.name, error)
-
-        async with create_task_group() as tasks:
-            for location in self._config.locations:
-                tasks.start_soon(one, location)
-        grave = [error for error in errors if not isinstance(error, UnavailableError)]
-        if grave or (errors and not found):
-            raise (grave or errors)[0]
+        found, failures = await answers({location.name: partial(ask, location) for location in self._config.locations})
+        silences = {name: error for name, error in failures.items() if isinstance(error, UnavailableError)}
+        for name, error in silences.items():
+            logger.warning("%s is left out: %s", name, error)
+        grave = [error for error in failures.values() if not isinstance(error, UnavailableError)]
+        if grave or (failures and not found):
+            raise (grave or [*failures.values()])[0]
         return found
 
     # --- making and ending --------------------------------------------------------------------------
@@ -221,7 +211,7 @@ class AzureCloud(Cloud):
 
     # --- the truth ----------------------------------------------------------------------------------
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """Read the group. Parts come first: one whose machine a later list does not have has none."""
         nics, addresses, disks = await self._together(self.arm.nics, self.arm.addresses, self.arm.disks)
         machines, statuses = await self._together(self.arm.machines, self.arm.statuses)

@@ -175,7 +175,7 @@ class GcpCloud(NoticedCloud):
 
     # --- the truth ------------------------------------------------------------------------------
 
-    async def machines(self) -> Machines:
+    async def machines(self, place: str) -> Machines:
         """List the project once; ask for an operation only where its machine is not to be seen, or is stopping."""
         where = owned_by(self._config.owner)
         seen = await self._asked("list machines", partial(self._sdk.instances, where))
