@@ -3,8 +3,6 @@
 import pytest
 from anyio import to_thread
 
-from compute_bridge.cloud.tags import TOKEN, token_word
-from compute_bridge.testing.orders import new_token
 from compute_bridge.testing.promises.situation import end, make, tasks_of_a_test
 
 pytestmark = pytest.mark.anyio
@@ -26,30 +24,10 @@ async def test_a_lease_takes_two_calls_that_change_something(world):
     assert world.physics.count("zoneOperations.get") == 0, "where all goes well, no operation is asked for"
 
 
-def crowd(world, offer, leases):
-    """Let many machines like one run, in every zone in turn: straight in the physics, for the wire is not the point."""
-    physics = world.physics
-    world.start_now(world.order(offer))
-    [one] = physics.made()
-    zones = [(region, zone) for region, zones in physics.zones.items() for zone in zones]
-    for number in range(1, leases):
-        labels = {**one.tags, TOKEN: token_word(new_token())}
-        region, zone = zones[number % len(zones)]
-        physics.launch(
-            region=region,
-            zone=zone,
-            shape=one.shape,
-            id=str(number),
-            name=f"cb-{number:024x}",
-            tags=labels,
-            document={**one.document, "labels": labels},
-        )
-
-
 @pytest.mark.parametrize(("leases", "pages"), [(1, 1), (100, 1), (1000, 2)])
 async def test_a_listing_is_one_call_for_five_hundred_leases(bare_world, leases, pages):
     async with bare_world.open() as backend:
-        await to_thread.run_sync(crowd, bare_world, await cheap(backend), leases)
+        await to_thread.run_sync(bare_world.crowd, await cheap(backend), leases)
         before = bare_world.physics.count()
         owned = await backend.list_owned()
 
@@ -59,7 +37,7 @@ async def test_a_listing_is_one_call_for_five_hundred_leases(bare_world, leases,
 
 async def test_a_hundred_watches_take_one_listing_a_tick(bare_world):
     async with bare_world.open() as backend:
-        await to_thread.run_sync(crowd, bare_world, await cheap(backend), 100)
+        await to_thread.run_sync(bare_world.crowd, await cheap(backend), 100)
         ids = [one.id for one in await backend.list_owned()]
         begun_ms, before = bare_world.clock.monotonic_ms(), bare_world.physics.count()
         async with tasks_of_a_test() as tasks:

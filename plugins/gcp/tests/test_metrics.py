@@ -6,10 +6,8 @@ import logging
 import pytest
 from anyio import to_thread
 
-from compute_bridge.cloud.tags import TOKEN, token_word
 from compute_bridge.model.usage import UNMEASURED, UsageSource
 from compute_bridge.testing.hurried_clock import HurriedClock
-from compute_bridge.testing.orders import new_token
 from compute_bridge.testing.promises.situation import tasks_of_a_test
 from compute_bridge_gcp.facts import sums_in
 from compute_bridge_gcp.metering import CPU, RECEIVED, SENT
@@ -87,27 +85,11 @@ async def test_machines_are_told_apart(metered):
     assert both[0] - both[1] in (9, 10, 11)
 
 
-def crowd(world, offer, machines):
-    world.start_now(world.order(offer))
-    [one] = world.physics.made()
-    for number in range(1, machines):
-        labels = {**one.tags, TOKEN: token_word(new_token())}
-        world.physics.launch(
-            region=one.region,
-            zone=one.zone,
-            shape=one.shape,
-            id=str(number),
-            name=f"cb-{number:024x}",
-            tags=labels,
-            document={**one.document, "labels": labels},
-        )
-
-
 @pytest.mark.parametrize("leases", [1, 100])
 async def test_three_questions_a_minute_serve_every_lease(metered, leases):
     async with metered.open() as backend:
         [offer, *_] = await backend.offers()
-        await to_thread.run_sync(crowd, metered, offer, leases)
+        await to_thread.run_sync(metered.crowd, offer, leases)
         ids = [one.id for one in await backend.list_owned()]
         await metered.clock.sleep_ms(7 * MINUTE_MS)
         begun_ms = metered.clock.monotonic_ms()
@@ -192,7 +174,7 @@ async def test_every_page_is_read(metered):
     metered.reconfigure(page_size=1)
     async with metered.open() as backend:
         offer = next(one for one in await backend.offers() if one.shape == "e2-standard-2")
-        await to_thread.run_sync(crowd, metered, offer, 150)
+        await to_thread.run_sync(metered.crowd, offer, 150)
     sdk = Sdk(metered.config, metered.key)
     await metered.clock.sleep_ms(8 * MINUTE_MS)
     now = metered.physics.now_ms() // MINUTE_MS * MINUTE_MS

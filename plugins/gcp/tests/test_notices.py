@@ -1,16 +1,15 @@
 """Spot machines that are being preempted are announced by the shared listing, and nothing is asked while none is."""
 
 import logging
+from functools import partial
 
 import anyio
 import pytest
 from anyio import to_thread
 
-from compute_bridge.cloud.tags import TOKEN, token_word
 from compute_bridge.ports.backend import ExitCause
 from compute_bridge.ports.errors import NoCapacityError
 from compute_bridge.ports.notices import Interruption, SupportsNotices
-from compute_bridge.testing.orders import new_token
 from compute_bridge.testing.promises.situation import end, make, patience, tasks_of_a_test, watching
 from compute_bridge_gcp.policy import PERMISSIONS
 
@@ -92,27 +91,10 @@ async def test_of_machines_that_are_not_spot_nothing_is_asked(spot):
     assert spot.physics.count("zoneOperations.list") == 0
 
 
-def crowd(world, offer, machines):
-    world.start_now(world.order(offer))
-    [one] = world.physics.made()
-    for number in range(1, machines):
-        labels = {**one.tags, TOKEN: token_word(new_token())}
-        world.physics.launch(
-            region=one.region,
-            zone=one.zone,
-            shape=one.shape,
-            id=str(number),
-            name=f"cb-{number:024x}",
-            spot=True,
-            tags=labels,
-            document={**one.document, "labels": labels},
-        )
-
-
 @pytest.mark.parametrize("machines", [1, 100])
 async def test_a_tick_without_a_preemption_takes_one_listing_for_leases_and_notices(spot, machines):
     async with spot.open() as backend:
-        await to_thread.run_sync(crowd, spot, await offered(backend), machines)
+        await to_thread.run_sync(partial(spot.crowd, await offered(backend), machines, spot=True))
         ids = [one.id for one in await backend.list_owned()]
         begun_ms, before = spot.clock.monotonic_ms(), spot.physics.count()
         async with tasks_of_a_test() as tasks:

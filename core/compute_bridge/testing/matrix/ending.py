@@ -1,11 +1,12 @@
 """What goes wrong while a machine ends."""
 
-import anyio
+from functools import partial
+
 from attrs import evolve
 
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import Backend, ExitCause, Instance, Order, SupportsDeadMansSwitch
-from compute_bridge.testing.matrix.situation import CloudSituation, offers_of, slow_ms
+from compute_bridge.testing.matrix.situation import CloudSituation, abandons, offers_of
 from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge.testing.promises.situation import end, make, patience, power, tasks_of_a_test, watching
 
@@ -55,23 +56,8 @@ class EndingFaults(CloudSituation):
 
         Troubleshooting: make changing calls in a worker thread that cancellation waits for.
         """
-        slow = world.physics.hold_next_call(world.delete_call)
-        ended: list[bool] = []
-
-        async def terminate() -> None:
-            try:
-                await backend.terminate(instance.id)
-            finally:
-                ended.append(True)
-
-        async with patience(world, "end a cancelled terminate"), tasks_of_a_test() as tasks:
-            tasks.start_soon(terminate)
-            await slow.reached.wait()
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await world.let_pass(slow_ms(backend))
-                was_abandoned = bool(ended)
-                slow.release()
+        call = partial(backend.terminate, instance.id)
+        was_abandoned = await abandons(world, backend, world.delete_call, call, "end a cancelled terminate")
         await end(world, backend, instance.id)
 
         assert not was_abandoned, "the delete was abandoned while it was under way"

@@ -1,6 +1,7 @@
 """What goes wrong while a machine is made."""
 
-import anyio
+from functools import partial
+
 import pytest
 
 from compute_bridge.ports.backend import Backend, Instance, Order
@@ -12,7 +13,7 @@ from compute_bridge.ports.errors import (
     ThrottledError,
     UnavailableError,
 )
-from compute_bridge.testing.matrix.situation import CloudSituation, offers_of, place_of, slow_ms
+from compute_bridge.testing.matrix.situation import CloudSituation, abandons, offers_of, place_of
 from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge.testing.promises.situation import a_moment, end, make, patience, settle, tasks_of_a_test
 
@@ -139,23 +140,8 @@ class MakingFaults(CloudSituation):
         Troubleshooting: make changing calls in a worker thread that cancellation waits for.
         """
         await make_ready(world, backend)
-        slow = world.physics.hold_next_call(world.create_call)
-        ended: list[bool] = []
-
-        async def provision() -> None:
-            try:
-                await backend.provision(order)
-            finally:
-                ended.append(True)
-
-        async with patience(world, "end a cancelled provision"), tasks_of_a_test() as tasks:
-            tasks.start_soon(provision)
-            await slow.reached.wait()
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await world.let_pass(slow_ms(backend))
-                was_abandoned = bool(ended)
-                slow.release()
+        call = partial(backend.provision, order)
+        was_abandoned = await abandons(world, backend, world.create_call, call, "end a cancelled provision")
         await settle(world, backend)
 
         assert not was_abandoned, "the create was abandoned while it was under way"

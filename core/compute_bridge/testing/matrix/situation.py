@@ -1,12 +1,13 @@
 """What every test of the fault matrix stands on: a cloud, and that nothing is left in it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
+import anyio
 import pytest
 
 from compute_bridge.ports.backend import Backend, Offer
 from compute_bridge.testing.physics.world import CloudWorld
-from compute_bridge.testing.promises.situation import Situation, patience
+from compute_bridge.testing.promises.situation import Situation, patience, tasks_of_a_test
 
 _SLOW_MS = 30_000
 _OVER_MS = 10_000
@@ -38,6 +39,30 @@ async def offers_of(world: CloudWorld, backend: Backend) -> list[Offer]:
 def slow_ms(backend: Backend) -> int:
     """Return how long a slow call takes: 30 s, and longer than whoever has abandoned it waits for a listing."""
     return _SLOW_MS + backend.consistency_window_ms
+
+
+async def abandons(
+    world: CloudWorld, backend: Backend, op: str, call: Callable[[], Awaitable[object]], doing: str
+) -> bool:
+    """Return whether ``call``, cancelled while the cloud's call ``op`` is under way and slow, ended before that did."""
+    slow = world.physics.hold_next_call(op)
+    ended: list[bool] = []
+
+    async def run() -> None:
+        try:
+            await call()
+        finally:
+            ended.append(True)
+
+    async with patience(world, doing), tasks_of_a_test() as tasks:
+        tasks.start_soon(run)
+        await slow.reached.wait()
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await world.let_pass(slow_ms(backend))
+            was_abandoned = bool(ended)
+            slow.release()
+    return was_abandoned
 
 
 def silent_ms(backend: Backend) -> int:

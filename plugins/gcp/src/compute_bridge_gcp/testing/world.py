@@ -8,14 +8,16 @@ from anyio import to_thread
 from attrs import evolve
 
 from compute_bridge.cloud.settings import HostKey
+from compute_bridge.cloud.tags import TOKEN, token_word
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.manifest import ImageRef
 from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.resources import Region
 from compute_bridge.model.units import Nanos, NanosPerHour
-from compute_bridge.ports.backend import Backend, BackendContext, Order
+from compute_bridge.ports.backend import Backend, BackendContext, Offer, Order
 from compute_bridge.ports.errors import NoCapacityError, QuotaError
+from compute_bridge.testing.orders import new_token
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.matter import Machine, Then
@@ -90,6 +92,25 @@ class GcpWorld(CloudWorld, SupportsPages):
         document = sdk.document_of("Instance", body)
         self.fake.instances.insert(order.offer.zone, request or request_id(order.token), document, ACCOUNT)
         return instance_id(order.offer.zone, order.ownership.name)
+
+    def crowd(self, offer: Offer, number: int, *, spot: bool = False) -> None:
+        """Let ``number`` machines like one run, in every zone in turn: straight in the physics, past the wire."""
+        self.start_now(self.order(offer))
+        [one] = self.physics.made()
+        zones = [(region, zone) for region, zones in self.physics.zones.items() for zone in zones]
+        for at in range(1, number):
+            labels = {**one.tags, TOKEN: token_word(new_token())}
+            region, zone = zones[at % len(zones)]
+            self.physics.launch(
+                region=region,
+                zone=zone,
+                shape=one.shape,
+                id=str(at),
+                name=f"cb-{at:024x}",
+                spot=spot,
+                tags=labels,
+                document={**one.document, "labels": labels},
+            )
 
     def make_stranger(self) -> Machine:
         """Start somebody's spot machine without labels."""
