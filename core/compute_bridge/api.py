@@ -31,6 +31,8 @@ from compute_bridge.ports.hookspecs import ShuffleKind as ShuffleKind
 from compute_bridge.ports.hookspecs import hookimpl as hookimpl
 from compute_bridge.ports.notices import Interruption as Interruption
 from compute_bridge.ports.notices import SupportsNotices as SupportsNotices
+from compute_bridge.ports.remains import Remains as Remains
+from compute_bridge.ports.remains import SupportsRemains as SupportsRemains
 from compute_bridge.ports.strategy import Bidder as Bidder
 from compute_bridge.ports.strategy import Candidate as Candidate
 from compute_bridge.ports.strategy import Cleared as Cleared

@@ -1,7 +1,11 @@
 """The backend over a cloud replaces the host key that the cloud has seen, whatever happens on the way."""
 
 import logging
+import shutil
+import subprocess
+from contextlib import contextmanager
 from itertools import accumulate
+from pathlib import Path
 
 import anyio
 import pytest
@@ -9,12 +13,16 @@ from attrs import evolve
 from toycloud.cloud import ToyApi, ToyCloud
 from toycloud.world import ToyWorld
 
+from compute_bridge.cloud.cloud_init import cloud_config
 from compute_bridge.cloud.settings import HostKey
 from compute_bridge.cloud.ssh import rotate_host_key, shown_host_key
+from compute_bridge.cloud.tags import HOST_KEY, HOST_KEY_SOURCE
 from compute_bridge.model.ids import BackendName
 from compute_bridge.ports.backend import BackendContext, HostKeySource
+from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import UnservableError
 from compute_bridge.testing.physics.engine import Physics
+from compute_bridge.testing.physics.guest_document import GuestDocument, sshd_settings
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.toy import ZONES
 
@@ -97,6 +105,90 @@ async def test_a_table_that_rotates_no_more_keeps_what_a_machine_was_made_with(w
 
     assert found == owned
     assert (found.host_key, found.host_key_source) == (order.access.rotation.host_key, HostKeySource.ROTATED)
+
+
+async def test_a_machine_whose_tags_call_its_key_a_weaker_one_is_ended(world, cloud):
+    async with world.open() as backend:
+        order = await an_order(world, backend)
+        await cloud.create(order)
+        machine = await running(cloud)
+        weaker = {HOST_KEY: order.access.host_key, HOST_KEY_SOURCE: HostKeySource.INJECTED.value}
+        world.physics.retag(machine.id, {**world.physics.get(machine.id).tags, **weaker})
+        with pytest.raises(UnservableError, match="see who writes tags in this account"):
+            await backend.provision(order)
+
+    assert await world.running() == frozenset()
+    assert world.physics.leftovers() == ()
+
+
+# --- a server that runs ---------------------------------------------------------------------------
+
+SERVED = "127.13.14.15"
+SYSTEMCTL = """\
+#!/bin/sh
+echo "$*" >>{folder}/told
+case "$1 $2" in
+"try-reload-or-restart ssh.service") kill -HUP "$(cat {folder}/sshd.pid)" ;;
+*) exit 5 ;;
+esac
+"""
+
+
+@contextmanager
+def daemon(folder, order, settings):
+    """Run one SSH server for all connections, with the files that a guest of ``order`` would have, and a systemctl."""
+    document = GuestDocument.read(cloud_config(order, settings, grace_ms=0).encode())
+    places = ("/etc/ssh/", "/usr/local/sbin/")
+
+    def moved(text):
+        for place in places:
+            text = text.replace(place, f"{folder}{place}")
+        return text.replace("systemctl ", f"{folder}/systemctl ")
+
+    for place in places:
+        Path(f"{folder}{place}").mkdir(parents=True)
+    for path, content in document.files.items():
+        if f"{Path(path).parent}/" in places:
+            Path(f"{folder}{path}").write_text(moved(content))
+            Path(f"{folder}{path}").chmod(0o755)
+    key = folder / "etc/ssh/ssh_host_ed25519_key"
+    key.touch(mode=0o600)
+    key.write_text(document.host_key_private)
+    (folder / "systemctl").write_text(SYSTEMCTL.format(folder=folder))
+    (folder / "systemctl").chmod(0o755)
+    own = f"ListenAddress {SERVED}\nPidFile {folder}/sshd.pid\nStrictModes no\nUsePAM no\n"
+    (folder / "sshd_config").write_text(own + moved(sshd_settings(document.files)))
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    server = subprocess.Popen([shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-f", folder / "sshd_config"])
+    try:
+        yield folder
+    finally:
+        server.terminate()
+        server.wait()
+
+
+async def test_a_server_that_runs_shows_the_next_key_once_it_is_told_of_it(tmp_path, world):
+    settings = world.settings()
+    async with world.open() as backend:
+        order = await an_order(world, backend)
+
+    async def key():
+        return await shown_host_key(SERVED, settings.ssh_port, within_s=10)
+
+    with daemon(tmp_path, order, settings) as folder, anyio.fail_after(30):
+        before = await poll(world.clock, 500, key)
+        error = await rotate_host_key(SERVED, settings.ssh_port, order.access, within_s=10)
+
+        async def another():
+            return shown if (shown := await key()) not in (None, before) else None
+
+        after = await poll(world.clock, 500, another)
+        again = await rotate_host_key(SERVED, settings.ssh_port, order.access, within_s=10)
+
+    assert (before, error, after) == (order.access.host_key, "", order.access.rotation.host_key)
+    assert (folder / "told").read_text().split()[:2] == ["try-reload-or-restart", "ssh.service"]
+    assert not (folder / "etc/ssh/compute-bridge-rotation.keys").exists()
+    assert again == "HostKeyNotVerifiable"
 
 
 class Counting(Guests):

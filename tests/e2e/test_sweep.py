@@ -14,22 +14,20 @@ from compute_bridge.adapters.status_socket import SOCKET, serve_status
 from compute_bridge.cli.exits import Exit
 from compute_bridge.cli.main import dispatch
 from compute_bridge.host.bridge import Bridge
-from compute_bridge.host.envelopes import await_envelope, open_envelope
 from compute_bridge.host.explain import explain
 from compute_bridge.host.log_checks import await_log
-from compute_bridge.host.orders import make_order
 from compute_bridge.host.status import answer, status
 from compute_bridge.model import channels
 from compute_bridge.model.control import ControlAction
 from compute_bridge.model.reason import Reason
-from compute_bridge.model.units import MicrosPerHour, UtcMs
+from compute_bridge.model.units import MicrosPerHour
 from compute_bridge.model.usage import Outcome
-from compute_bridge.ports.backend import Instance, InstanceExit
+from compute_bridge.ports.backend import InstanceExit
 from compute_bridge.ports.clock import poll
 from compute_bridge.testing.memory import MemoryBackend, MemoryConfig
 from compute_bridge.testing.memory_account import connect
 from compute_bridge.testing.memory_cloud import MemoryCloud
-from crashkit.coalition import SSH_KEY, Coalition, found
+from crashkit.coalition import SSH_KEY, Coalition, found, late_machine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -81,19 +79,6 @@ async def settled(coalition, requester, handle, access, bridge):
         await bridge.provider.idle()
 
 
-async def late_machine(coalition, bridge, grant, attempt=7) -> Instance:
-    """Make the machine of an attempt that the journal has not: as a create does that outlives its caller."""
-    parts = bridge.parts
-    sealed, _ = await await_envelope(parts.shuffle, grant, parts.current.sealing, parts.identity.domain)
-    body = open_envelope(sealed, grant, parts.current.sealing, parts.identity.domain)
-    async with coalition.cloud.open() as backend:
-        offer = next(one for one in await backend.offers() if one.serves(grant.value.requirements))
-        ends_at = UtcMs(coalition.clock.utc_ms() + 36_000_000)
-        order = make_order(parts.identity, grant, body, offer=offer, attempt=attempt, ends_at=ends_at)
-        made: Instance = await backend.provision(order)
-        return made
-
-
 async def gone(coalition, instance):
     return True if instance not in await coalition.cloud.running() else None
 
@@ -105,7 +90,7 @@ async def test_a_machine_that_a_settled_lease_left_behind_is_reaped_and_told(ope
     ):
         requester, handle, access = await leased(coalition)
         await settled(coalition, requester, handle, access, bridge)
-        stray = await late_machine(coalition, bridge, access.grant)
+        stray = await late_machine(coalition.cloud, bridge, access.grant)
         with anyio.fail_after(20):
             await poll(coalition.clock, 1000, lambda: gone(coalition, stray.id))
             await poll(coalition.clock, 1000, lambda: reaped(bridge))
@@ -128,7 +113,7 @@ async def test_a_stray_of_a_lease_that_runs_is_told_and_left(open_coalition) -> 
         coalition.bridge("one", intent_window_s=1, sweep_every_s=1) as bridge,
     ):
         _, _, access = await leased(coalition, duration_ms=3_600_000)
-        stray = await late_machine(coalition, bridge, access.grant)
+        stray = await late_machine(coalition.cloud, bridge, access.grant)
         await coalition.clock.sleep_ms(60_000)
 
         assert [Reason.NOT_REAPED_GRANT_OPEN] == [one.reason for one in bridge.findings.strays]
@@ -185,7 +170,7 @@ async def test_the_operator_sees_the_plan_and_acts_with_a_word(
         async with commanded(coalition, intent_window_s=20, sweep_every_s=3600) as bridge:
             requester, handle, access = await leased(coalition)
             await settled(coalition, requester, handle, access, bridge)
-            stray = await late_machine(coalition, bridge, access.grant)
+            stray = await late_machine(coalition.cloud, bridge, access.grant)
             young = await command("sweep", "--yes", "--json")
             await coalition.clock.sleep_ms(30_000)
             planned = await command("sweep", "--json")
@@ -211,7 +196,7 @@ async def test_a_bridge_that_was_killed_sees_what_it_left_with_new_eyes(open_coa
         async with coalition.bridge("one", **settings) as bridge:
             requester, handle, access = await leased(coalition)
             await settled(coalition, requester, handle, access, bridge)
-            stray = await late_machine(coalition, bridge, access.grant)
+            stray = await late_machine(coalition.cloud, bridge, access.grant)
         await coalition.clock.sleep_ms(120_000)
         async with coalition.bridge("one", **settings) as again:
             young = [one.reason for one in again.findings.strays]

@@ -27,7 +27,7 @@ from compute_bridge_routing.policies import (
     Cheapest,
     CheapestConfig,
 )
-from crashkit.coalition import Coalition, found
+from crashkit.coalition import Coalition, found, late_machine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.needs("sshd")]
 
@@ -190,6 +190,26 @@ async def test_each_cloud_serves_in_the_order_of_the_boot_file_as_the_ones_befor
         assert [AWS, AZURE, GCP] == await backends_in_use(coalition)
         await end(coalition, requester, *handles)
         assert frozenset() == await coalition.cloud.leftovers()
+
+
+@pytest.mark.parametrize("cloud", [GCP, AZURE])
+async def test_what_was_powered_off_and_belongs_to_no_lease_is_reaped(coalition, cloud) -> None:
+    requester, world = coalition.requester(), coalition.cloud.worlds[cloud]
+    async with coalition.bridge("one", intent_window_s=60, sweep_every_s=20) as bridge:
+        handle, access = await served(coalition, requester)
+        await end(coalition, requester, handle)
+        stray = await late_machine(world, bridge, access.grant)
+        # As its own timer does once a bridge with the journal is gone: it stops, and is billed until it is deleted.
+        await world.power_off(stray.id)
+
+        async def reaped():
+            return bridge.reconciler.reaped or None
+
+        with anyio.fail_after(60):
+            await poll(coalition.clock, 2000, reaped)
+
+        assert frozenset() == await world.standing()
+        assert frozenset() == await world.leftovers()
 
 
 async def test_price_first_goes_back_to_the_cheapest_and_availability_first_to_what_was_never_lacking(

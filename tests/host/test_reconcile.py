@@ -54,6 +54,7 @@ from compute_bridge.ports.backend import BackendContext, Instance, Offer, Owners
 from compute_bridge.ports.errors import BootError, NetworkError, NotYetTerminatedError, UnavailableError
 from compute_bridge.ports.journal import EventDraft, JournalUnwritableError
 from compute_bridge.ports.network import Entry
+from compute_bridge.ports.remains import Remains
 from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.testing.memory import MemoryBackend
 from compute_bridge.testing.memory_account import IMAGES, SHAPES, Account, connect, publish
@@ -86,6 +87,7 @@ class LeveredBackend(MemoryBackend):
         self.hidden: set[str] = set()
         self.is_reached = True
         self.tells: Any = None
+        self.remains: Any = None
         self.on_list: Callable[[], Awaitable[None]] | None = None
         self.on_find: Callable[[Token], Awaitable[Any]] | None = None
         self.on_terminate: Callable[[InstanceId], Awaitable[None]] | None = None
@@ -105,6 +107,12 @@ class LeveredBackend(MemoryBackend):
             told: tuple[Instance, ...] = self.tells()
             return told
         return tuple(one for one in await super().list_owned() if one.id not in self.hidden)
+
+    async def list_remains(self) -> tuple[Remains, ...]:
+        if self.remains is not None:
+            told: tuple[Remains, ...] = self.remains()
+            return told
+        return await super().list_remains()
 
     async def find(self, token: Token) -> Instance | None:
         if self.on_find is not None:
@@ -632,6 +640,93 @@ async def test_what_went_without_an_answer_is_written_down_as_reaped(scene: Scen
 
     assert ["granted", "reap-intended", "reaped"] == await scene.kinds(plan_grant(unfinished))
     assert 1 == reconciler.reaped
+
+
+# --- what stands of a machine that does not run ----------------------------------------------------
+
+
+async def test_what_stands_of_a_machine_that_was_powered_off_is_reaped_as_a_stray(scene: Scene) -> None:
+    machine = await scene.stray()
+    scene.rack.account.end(machine.id, "off")
+    reconciler = scene.boot()
+    shown = plan(await reconciler.sweep(act=True))["strays"]
+    await scene.clock.advance(WINDOW_MS + 1)
+    findings = await reconciler.sweep(act=True)
+
+    assert [("was powered off by its guest", "not-reaped-young")] == [(one["remains"], one["reason"]) for one in shown]
+    assert [Reason.REAPED] == reasons(findings)
+    assert set() == scene.rack.running
+    assert ["granted", "reap-intended", "reaped"] == await scene.kinds(plan_grant(findings))
+
+
+async def test_what_stands_is_judged_by_the_same_rule(scene: Scene) -> None:
+    other = Identity.from_root_seed(b"\2" * 32, scene.market.domain)
+    left = [await scene.stray(identity=other), await scene.stray(settled=False)]
+    for machine in left:
+        scene.rack.account.end(machine.id, "off")
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert [Reason.NOT_REAPED_MAC, Reason.NOT_REAPED_GRANT_OPEN] == reasons(findings)
+    assert {machine.id for machine in left} == scene.rack.running
+
+
+async def test_what_stands_of_an_open_lease_s_machine_is_left_to_the_lease(scene: Scene) -> None:
+    grant, machine = await scene.lease()
+    await scene.settle(grant)
+    scene.rack.account.end(machine.id, "off")
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert () == findings.strays
+    assert {machine.id} == scene.rack.running
+
+
+async def test_a_stray_that_only_stopped_is_not_written_down_as_reaped(scene: Scene) -> None:
+    machine = await scene.stray()
+
+    async def stop(_instance: InstanceId) -> None:
+        scene.rack.account.end(machine.id, "off")
+        raise NotYetTerminatedError("still going")
+
+    scene.rack.on_terminate = stop
+    reconciler = scene.boot()
+    grant = plan_grant(await look_beyond_the_window(scene, reconciler))
+    await reconciler.sweep(act=True)
+    stopped = await scene.kinds(grant)
+    scene.rack.on_terminate = None
+    await reconciler.sweep(act=True)
+
+    assert ["granted", "reap-intended"] == stopped
+    assert ["granted", "reap-intended", "reaped"] == await scene.kinds(grant)
+    assert set() == scene.rack.running
+
+
+async def test_a_backend_that_does_not_tell_what_remains_is_silent(scene: Scene) -> None:
+    machine = await scene.stray()
+    scene.rack.remains = lambda: (_ for _ in ()).throw(UnavailableError("half an answer"))
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert (RACK,) == findings.silent
+    assert {machine.id} == scene.rack.running
+
+
+@pytest.mark.parametrize("told", [None, [], (None,), ("i-1",)])
+async def test_what_is_no_tuple_of_remains_is_used_for_nothing(scene: Scene, told: Any) -> None:
+    scene.rack.remains = lambda: told
+    [silence] = (await scene.boot().sweep(act=True)).silences
+
+    assert Reason.PLUGIN_RESULT is silence.reason
+    assert "list_remains" in silence.detail
+
+
+async def test_what_ends_between_the_two_questions_is_one_stray(scene: Scene) -> None:
+    machine = await scene.stray()
+    scene.rack.remains = lambda: (Remains(machine.id, machine.token, machine.ownership, "ended just now"),)
+    [stray] = (await scene.boot().sweep(act=False)).strays
+
+    assert machine == stray.machine
+
+
+# --- reaped beyond doubt only ----------------------------------------------------------------------
 
 
 async def test_a_machine_whose_tags_are_others_when_it_is_asked_for_again_is_left(scene: Scene) -> None:

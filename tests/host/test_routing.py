@@ -40,6 +40,7 @@ from compute_bridge.ports.errors import (
     UnavailableError,
     UnservableError,
 )
+from compute_bridge.ports.remains import Remains, SupportsRemains
 from compute_bridge.ports.strategy import Preference, RoutingPolicy
 from compute_bridge.testing.clock import VirtualClock
 from compute_bridge.testing.orders import make_order
@@ -741,6 +742,24 @@ async def test_a_clean_up_goes_on_until_the_machine_is_gone():
     assert ({}, "cloud-1") == (rack.there, placement.instance.offer)
 
 
+class ScriptedRemains(Scripted, SupportsRemains):
+    """Everything that it made stands and does not run."""
+
+    async def find(self, token):
+        return None
+
+    async def list_remains(self):
+        return tuple(Remains(one.id, one.token, one.ownership, "failed") for one in self.there.values())
+
+
+async def test_a_clean_up_goes_on_until_nothing_of_a_machine_that_failed_stands():
+    rack = ScriptedRemains("rack", terminate=[NotYetTerminatedError("going"), None])
+    rack.script["provision"] = [leave_behind(rack, RuntimeError("bug"))]
+    placement = await Rig(rack, Scripted("cloud")).place_in(10_000)
+
+    assert ({}, 3, "cloud-1") == (rack.there, rack.calls.count("terminate"), placement.instance.offer)
+
+
 async def test_an_absence_is_believed_only_beyond_the_consistency_window():
     rack = Scripted("rack", find=[None], window_ms=5000)
     rack.script["provision"] = [leave_behind(rack, RuntimeError("bug"))]
@@ -763,7 +782,7 @@ async def test_what_cannot_be_cleaned_up_stops_the_route(script):
     rack, cloud = Scripted("rack", **script), Scripted("cloud")
     rack.script["provision"] = [leave_behind(rack, RuntimeError("bug"))]
     rig = Rig(rack, cloud)
-    with pytest.raises(StopFailoverError, match="may be left behind, list_owned tells"):
+    with pytest.raises(StopFailoverError, match="may be left behind, compute-bridge sweep tells"):
         await rig.place()
 
     assert ([], [("intent", "rack-1", 0)]) == (cloud.tokens, rig.journal.events)

@@ -47,8 +47,9 @@ def _sweep(config: Path, flags: Mapping[str, str], *, is_agreed: bool, as_json: 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     for one in told["strays"]:
         of = f", of grant {one['grant'][:12]}," if one["grant"] else ""
+        what = f"what stands of {one['instance']} ({one['remains']})" if one["remains"] else one["instance"]
         yield (
-            f"{one['backend']}: stray {one['instance']}{of} seen for {_seconds(one['age_ms'])}: "
+            f"{one['backend']}: stray {what}{of} seen for {_seconds(one['age_ms'])}: "
             f"{one['action']} [{one['reason']}] {one['detail']}"
         )
     for one in told["missing"]:

@@ -40,6 +40,7 @@ from compute_bridge.ports.errors import (
     UnavailableError,
     UnservableError,
 )
+from compute_bridge.ports.remains import Remains, SupportsRemains
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ _ENDING_S = 60.0
 _NOWHERE = "pending.invalid"
 
 
-class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
+class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog, SupportsRemains):
     """One account at one cloud. What the account runs is known from its listing alone, never from memory."""
 
     def __init__(self, context: BackendContext, settings: CloudSettings, cloud: Cloud) -> None:
@@ -194,6 +195,13 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
             raise machine.failure
         if not machine.is_live:
             raise UnservableError(f"backend {self.name}: {order.ownership.name} has ended and is not made again")
+        if machine.tags.host_key_source is not self._settings.host_key_source:
+            # Also whoever may write tags could have a weaker key accepted in silence.
+            raise UnservableError(
+                f"backend {self.name}: the tags of {order.ownership.name} call its host key"
+                f" {machine.tags.host_key_source}, and the table says {self._settings.host_key_source};"
+                " if the table was not changed meanwhile, see who writes tags in this account"
+            )
         return machine.state is MachineState.RUNNING and bool(machine.host)
 
     async def _answers(self, order: Order, told: set[str]) -> bool | None:
@@ -246,7 +254,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         return await listing.fresh()
 
     def _give_up(self, order: Order, error: BaseException, stuck: Exception) -> None:
-        message = f"backend {self.name}: {order.ownership.name} may be left behind; list_owned tells"
+        message = f"backend {self.name}: {order.ownership.name} may be left behind; compute-bridge sweep tells"
         if isinstance(error, Exception):
             raise StopFailoverError(message) from stuck
         logger.error("%s: %s", message, stuck)
@@ -266,6 +274,13 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
         """Return every live machine with our owner's tags."""
         machines = await self.places.fresh()
         return tuple(_instance(machine) for machine in machines.values() if machine.is_live)
+
+    async def list_remains(self) -> tuple[Remains, ...]:
+        """Return what stands of every machine with our owner's tags that costs or holds something and is not live."""
+        machines = await self.places.fresh()
+        return tuple(
+            _remains(one) for one in machines.values() if not one.is_live and one.state is not MachineState.GONE
+        )
 
     async def watch_until_exit(self, instance: InstanceId) -> InstanceExit:
         """Return when the machine ends, by the cloud's own record."""
@@ -344,6 +359,11 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog):
 
 def _instance(machine: Machine) -> Instance:
     return machine.tags.instance(machine.id, host=machine.host or _NOWHERE, started_at=machine.started_at)
+
+
+def _remains(machine: Machine) -> Remains:
+    told = machine.failure or (machine.exit.detail if machine.exit else "is going away")
+    return Remains(machine.id, machine.tags.token, machine.tags.ownership, detail=str(told)[:500])
 
 
 def _allocated(machine: Machine, wall_ms: int) -> UsageMetrics:

@@ -7,6 +7,7 @@ import re
 import anyio
 from attrs import frozen
 
+from compute_bridge.host.listing import remains_of
 from compute_bridge.host.plugin_call import PluginResultError, backend_call
 from compute_bridge.ports.backend import Backend, HostKeySource, Instance, Order
 from compute_bridge.ports.clock import Clock, poll
@@ -121,16 +122,16 @@ class Attempt:
             with anyio.fail_after(self.limits.undo_s, shield=True):
                 await poll(self.clock, _LOOK_AGAIN_MS, self._terminated)
         except (BackendError, PluginResultError, TimeoutError) as stuck:
-            raise StopFailoverError(f"{self._name} may be left behind, list_owned tells: {error}") from stuck
+            raise StopFailoverError(f"{self._name} may be left behind, compute-bridge sweep tells: {error}") from stuck
 
     async def _terminated(self) -> bool | None:
         try:
-            found = await self._find(patient=True)
+            found = await self._find(patient=True) or await remains_of(self.backend, self.order.token)
             if found is None:
                 return True
             with backend_call(self.backend.name, "terminate"):
                 await self.backend.terminate(found.id)
-            if await self._look() is None:
+            if await self._look() is None and await remains_of(self.backend, self.order.token) is None:
                 return True
         except (NotYetTerminatedError, UnavailableError, ThrottledError) as error:
             logger.info("%s is not gone yet: %s", self._name, error)

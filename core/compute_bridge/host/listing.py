@@ -1,7 +1,7 @@
 """What a backend shows of its account, asked within a time limit and checked before anybody believes it."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -13,8 +13,11 @@ from compute_bridge.model.reason import Reason
 from compute_bridge.ports.backend import Backend, Instance, Ownership
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import ComputeBridgeError, UnavailableError
+from compute_bridge.ports.remains import Remains, SupportsRemains
 
 T = TypeVar("T")
+Kind = TypeVar("Kind", Instance, Remains)
+Shown: TypeAlias = Instance | Remains
 
 ANSWER_S = 60.0
 """How long a backend may take for one answer, in real seconds."""
@@ -28,13 +31,19 @@ class Listing:
     """The live machines that carry tags of ours or look like it.
 
     ``began_ms`` is monotonic and from before the backend was asked. ``window_ms`` is how long after its making
-    the backend may still miss a machine.
+    the backend may still miss a machine. ``remains`` is what stands of machines that do not run.
     """
 
     backend: BackendName
     machines: tuple[Instance, ...]
     began_ms: int
     window_ms: int
+    remains: tuple[Remains, ...] = ()
+
+    @property
+    def standing(self) -> tuple[Shown, ...]:
+        """Whatever may cost something: the machines, and what stands of others."""
+        return (*self.machines, *self.remains)
 
 
 @frozen
@@ -51,7 +60,11 @@ async def list_machines(backend: Backend, clock: Clock, *, answer_s: float = ANS
     began_ms = clock.monotonic_ms()
     try:
         found: object = await answer(backend.name, "list_owned", backend.list_owned, within_s=answer_s)
-        return Listing(backend.name, await _checked(backend.name, found), began_ms, _window(backend))
+        machines = await _checked(backend.name, "list_owned", found, Instance)
+        # Asked last: what ends in between is told twice, and otherwise would not be told at all.
+        live = {one.id for one in machines}
+        remains = tuple(one for one in await _remains(backend, answer_s) if one.id not in live)
+        return Listing(backend.name, machines, began_ms, _window(backend), remains)
     except ComputeBridgeError as error:
         return Silence(backend.name, reason_of(error), str(error))
 
@@ -68,10 +81,34 @@ async def find_machine(backend: Backend, token: Token, *, answer_s: float = ANSW
     found = await answer(backend.name, "find", find, within_s=answer_s)
     if found is None:
         return None
-    machine = _machine(backend.name, "find", found)
+    machine = _whole(backend.name, "find", found, Instance)
     if machine.token != token:
         raise PluginResultError(f"backend {backend.name}: find returned the machine of another token; report it")
     return machine
+
+
+async def find_standing(backend: Backend, token: Token, *, answer_s: float = ANSWER_S) -> Shown | None:
+    """Return the live machine of ``token`` or what stands of it, or None if there is neither.
+
+    :raises ComputeBridgeError: if the backend does not say.
+    """
+    machine = await find_machine(backend, token, answer_s=answer_s)
+    return machine if machine is not None else await remains_of(backend, token, answer_s=answer_s)
+
+
+async def remains_of(backend: Backend, token: Token, *, answer_s: float = ANSWER_S) -> Remains | None:
+    """Return what stands of the machine of ``token`` that does not run, or None if nothing does.
+
+    :raises ComputeBridgeError: if the backend does not say.
+    """
+    return next((one for one in await _remains(backend, answer_s) if one.token == token), None)
+
+
+async def _remains(backend: Backend, answer_s: float) -> tuple[Remains, ...]:
+    if not isinstance(backend, SupportsRemains):
+        return ()
+    found: object = await answer(backend.name, "list_remains", backend.list_remains, within_s=answer_s)
+    return await _checked(backend.name, "list_remains", found, Remains)
 
 
 async def answer(backend: BackendName, doing: str, call: Callable[[], Awaitable[T]], *, within_s: float) -> T:
@@ -89,36 +126,37 @@ async def answer(backend: BackendName, doing: str, call: Callable[[], Awaitable[
         ) from error
 
 
-async def _checked(backend: BackendName, found: object) -> tuple[Instance, ...]:
-    where = f"backend {backend}: list_owned"
+async def _checked(backend: BackendName, doing: str, found: object, kind: type[Kind]) -> tuple[Kind, ...]:
+    where = f"backend {backend}: {doing}"
     if not isinstance(found, tuple):
         raise PluginResultError(f"{where} returned {type(found).__name__}, no tuple; report it to its author")
     if len(found) > MAX_MACHINES:
         raise PluginResultError(f"{where} returned {len(found)} machines, more than {MAX_MACHINES}; report it")
     if len(found) <= _INLINE:
-        machines = _machines(backend, found)
+        machines = _all_whole(backend, doing, found, kind)
     else:
         # A long listing takes longer to check than the event loop may stand still.
-        machines = await anyio.to_thread.run_sync(_machines, backend, found)
+        machines = await anyio.to_thread.run_sync(_all_whole, backend, doing, found, kind)
     if len({one.id for one in machines}) != len(machines):
         raise PluginResultError(f"{where} returned one instance id twice; report it to its author")
     return machines
 
 
-def _machines(backend: BackendName, found: tuple[object, ...]) -> tuple[Instance, ...]:
-    return tuple(_machine(backend, "list_owned", one) for one in found)
+def _all_whole(backend: BackendName, doing: str, found: tuple[object, ...], kind: type[Kind]) -> tuple[Kind, ...]:
+    return tuple(_whole(backend, doing, one, kind) for one in found)
 
 
-def _machine(backend: BackendName, doing: str, found: object) -> Instance:
-    """Return ``found`` when it is a whole instance; who goes round its constructor can make half ones."""
+def _whole(backend: BackendName, doing: str, found: object, kind: type[Kind]) -> Kind:
+    """Return ``found`` when it is a whole ``kind``; who goes round its constructor can make half ones."""
+    where, name = f"backend {backend}: {doing} returned", kind.__name__
     ownership: object = getattr(found, "ownership", None)
-    if not isinstance(found, Instance) or not isinstance(ownership, Ownership):
-        raise PluginResultError(f"backend {backend}: {doing} returned {type(found).__name__}, no Instance; report it")
+    if not isinstance(found, kind) or not isinstance(ownership, Ownership):
+        raise PluginResultError(f"{where} {type(found).__name__}, no {name}; report it")
     try:
         validate(found)
         validate(ownership)
     except (AttributeError, TypeError, ValueError) as error:
-        raise PluginResultError(f"backend {backend}: {doing} returned no whole Instance: {error}; report it") from error
+        raise PluginResultError(f"{where} no whole {name}: {error}; report it") from error
     return found
 
 

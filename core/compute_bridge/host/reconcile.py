@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.grant_standing import GrantStandings
 from compute_bridge.host.identity import Identity
-from compute_bridge.host.listing import ANSWER_S, Listing, Silence, list_machines
+from compute_bridge.host.listing import ANSWER_S, Listing, Shown, Silence, list_machines
 from compute_bridge.host.market import Market
 from compute_bridge.host.missing import Missing, MissingMachines
 from compute_bridge.host.open_leases import OpenLease, OpenLeases
@@ -20,7 +20,6 @@ from compute_bridge.host.strays import Key, Reaper, Stray, StrayRule
 from compute_bridge.model.boot import LeaseSettings
 from compute_bridge.model.ids import BackendName, GrantId, InstanceId, Token, short
 from compute_bridge.model.reason import Reason
-from compute_bridge.ports.backend import Instance
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.errors import BootError, ComputeBridgeError
 from compute_bridge.ports.journal import Journal
@@ -218,7 +217,7 @@ class Reconciler:
         seen: dict[Key, int] = {}
         strays = []
         for listing in listings:
-            for one in listing.machines:
+            for one in listing.standing:
                 if one.token in expected:
                     continue
                 key = listing.backend, one.id, one.token
@@ -229,7 +228,7 @@ class Reconciler:
         return tuple(strays)
 
     async def _judge(
-        self, listing: Listing, machine: Instance, since_ms: int, in_use: set[tuple[BackendName, InstanceId | None]]
+        self, listing: Listing, machine: Shown, since_ms: int, in_use: set[tuple[BackendName, InstanceId | None]]
     ) -> Stray:
         await checkpoint()  # a long listing must not hold the event loop
         age_ms = max(0, listing.began_ms - since_ms)

@@ -1,4 +1,4 @@
-"""Machines that look like ours and belong to no open lease: judged one by one, and reaped only beyond doubt."""
+"""What looks like ours and belongs to no open lease: judged one by one, and reaped only beyond doubt."""
 
 import logging
 from functools import partial
@@ -9,11 +9,10 @@ from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.grant_standing import GrantStandings, Standing
 from compute_bridge.host.identity import Identity
 from compute_bridge.host.lease_state import Reaped, ReapIntended, draft
-from compute_bridge.host.listing import Listing, answer, find_machine
+from compute_bridge.host.listing import Listing, Shown, answer, find_standing
 from compute_bridge.host.orders import is_ours
 from compute_bridge.model.ids import BackendName, Fingerprint, GrantId, InstanceId, Token
 from compute_bridge.model.reason import Reason
-from compute_bridge.ports.backend import Instance
 from compute_bridge.ports.errors import ComputeBridgeError
 from compute_bridge.ports.journal import Journal, JournalUnwritableError
 from compute_bridge.wire.keys import instance_name
@@ -26,13 +25,13 @@ TERMINATE_S = 60.0
 
 @frozen
 class Stray:
-    """A machine that looks like ours and belongs to no open lease.
+    """A machine that looks like ours and belongs to no open lease, or what stands of one.
 
     ``age_ms`` is for how long we have seen it so, ``reason`` what becomes of it and ``detail`` why.
     """
 
     backend: BackendName
-    machine: Instance
+    machine: Shown
     age_ms: int
     reason: Reason
     detail: str = ""
@@ -66,7 +65,7 @@ class StrayRule:
     standings: GrantStandings
     intent_window_ms: int
 
-    async def judge(self, listing: Listing, machine: Instance, age_ms: int) -> Stray:
+    async def judge(self, listing: Listing, machine: Shown, age_ms: int) -> Stray:
         """Return what the rule makes of a machine that no open lease names.
 
         :raises JournalError: if the journal cannot be read.
@@ -112,8 +111,8 @@ class Reaper:
         return await self._conclude(stray)
 
     async def conclude(self, listing: Listing) -> None:
-        """Write ``reaped`` for what a sweep began to end and the backend no longer shows."""
-        shown = {(listing.backend, one.id, one.token) for one in listing.machines}
+        """Write ``reaped`` for what a sweep began to end and of which the backend no longer shows anything."""
+        shown = {(listing.backend, one.id, one.token) for one in listing.standing}
         for key, stray in list(self._intended.items()):
             if stray.backend == listing.backend and key not in shown and await self._is_gone(stray):
                 await self._conclude(stray)
@@ -122,19 +121,19 @@ class Reaper:
         """Return why the id may not be that machine's any more; asked at the last moment."""
         machine = stray.machine
         try:
-            found = await find_machine(self.fleet.backend(stray.backend), machine.token, answer_s=self.answer_s)
+            found = await find_standing(self.fleet.backend(stray.backend), machine.token, answer_s=self.answer_s)
         except ComputeBridgeError as error:
             return str(error)
         if found is None:
-            return "the backend finds no machine under its token any more"
+            return "the backend shows nothing under its token any more"
         if (found.id, found.ownership) != (machine.id, machine.ownership):
-            return f"the backend finds instance {found.id} under its token"
+            return f"the backend shows instance {found.id} under its token"
         return None
 
     async def _is_gone(self, stray: Stray) -> bool:
         backend = self.fleet.backend(stray.backend)
         try:
-            return await find_machine(backend, stray.machine.token, answer_s=self.answer_s) is None
+            return await find_standing(backend, stray.machine.token, answer_s=self.answer_s) is None
         except ComputeBridgeError:
             return False
 

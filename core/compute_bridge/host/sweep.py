@@ -10,6 +10,7 @@ from compute_bridge.host.strays import Stray
 from compute_bridge.model.ids import short
 from compute_bridge.model.reason import Reason
 from compute_bridge.ports.errors import ComputeBridgeError
+from compute_bridge.ports.remains import Remains
 
 
 class NotServingError(ComputeBridgeError):
@@ -66,12 +67,17 @@ def _stray(stray: Stray) -> dict[str, Any]:
         "backend": stray.backend,
         "instance": stray.machine.id,
         "token": short(stray.machine.token),
+        "remains": _remains(stray),
         "age_ms": stray.age_ms,
         "grant": stray.grant.hex() if stray.grant else "",
         "action": "reap" if stray.reason in _REAPS else "leave",
         "reason": stray.reason.value,
         "detail": stray.detail,
     }
+
+
+def _remains(stray: Stray) -> str:
+    return (stray.machine.detail or "does not run") if isinstance(stray.machine, Remains) else ""
 
 
 def _missing(missing: Missing) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from compute_bridge.testing.promises.failing import FailingPromises
 from compute_bridge.testing.promises.finding import FindingPromises
 from compute_bridge.testing.promises.noticing import NoticingPromises
 from compute_bridge.testing.promises.provisioning import ProvisioningPromises
+from compute_bridge.testing.promises.remains import RemainsPromises
 
 
 class BackendConformance(
@@ -16,6 +17,7 @@ class BackendConformance(
     FindingPromises,
     ExtendingPromises,
     EndingPromises,
+    RemainsPromises,
     NoticingPromises,
     DeadMansSwitchPromises,
     FailingPromises,

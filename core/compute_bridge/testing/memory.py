@@ -33,6 +33,7 @@ from compute_bridge.ports.backend import (
     SupportsExtend,
 )
 from compute_bridge.ports.notices import Interruption, SupportsNotices
+from compute_bridge.ports.remains import Remains, SupportsRemains
 from compute_bridge.testing.memory_account import IMAGES, SHAPES, Client, CloudError, Machine, Shape, connect
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ _MEANINGS: dict[str, tuple[type[errors.BackendError], str]] = {
 _OPEN_ENDED = (errors.UnavailableError, errors.ThrottledError, errors.CredentialsError)
 _CAUSES = {
     "deleted": ExitCause.TERMINATED,
+    "off": ExitCause.EXITED,
     "crashed": ExitCause.LOST,
     "expired": ExitCause.DEADLINE,
     "preempted": ExitCause.PREEMPTED,
@@ -84,7 +86,7 @@ async def open_memory_backend(context: BackendContext, config: MemoryConfig) -> 
 MEMORY = BackendKind("memory", MemoryConfig, open_memory_backend)
 
 
-class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch, SupportsNotices):
+class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch, SupportsNotices, SupportsRemains):
     """The backend port over a session with the cloud in memory."""
 
     def __init__(self, context: BackendContext, client: Client) -> None:
@@ -143,6 +145,11 @@ class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch, SupportsNot
         with self._translated("list machines"):
             return tuple(_instance(machine) for machine in await self._live())
 
+    async def list_remains(self) -> tuple[Remains, ...]:
+        """Return every machine that carries a token and was powered off."""
+        with self._translated("list what remains"):
+            return tuple(_remains(machine) for machine in await self._standing() if not machine.is_live)
+
     async def watch_until_exit(self, instance: InstanceId) -> InstanceExit:
         """Return when the machine has ended; wait while the account cannot say."""
         while True:
@@ -169,7 +176,7 @@ class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch, SupportsNot
     async def terminate(self, instance: InstanceId) -> None:
         """End the machine if it is one of ours and still there."""
         with self._translated(f"terminate {instance}"):
-            await self._delete(machine for machine in await self._live() if machine.id == instance)
+            await self._delete(machine for machine in await self._standing() if machine.id == instance)
 
     async def extend(self, instance: InstanceId, ends_at: UtcMs) -> None:
         """Move the end: the timer first, for a tag that promises more than the timer keeps would be a lie."""
@@ -236,17 +243,20 @@ class MemoryBackend(Backend, SupportsExtend, SupportsDeadMansSwitch, SupportsNot
         try:
             with anyio.fail_after(_UNDO_S, shield=True), self._translated(f"undo {order.ownership.name}"):
                 # By token, not by id: a create that was cancelled has told us no id.
-                await self._delete(await self._live(order.token))
+                await self._delete(await self._standing(order.token))
         except (errors.BackendError, TimeoutError) as stuck:
             self._give_up(order, error, stuck)
 
     def _give_up(self, order: Order, error: BaseException, stuck: Exception) -> None:
-        message = f"backend {self.name}: {order.ownership.name} may be left behind; list_owned tells"
+        message = f"backend {self.name}: {order.ownership.name} may be left behind; compute-bridge sweep tells"
         if isinstance(error, Exception):
             raise errors.StopFailoverError(message) from stuck
         logger.error("%s: %s", message, stuck)
 
     async def _live(self, token: Token | None = None) -> tuple[Machine, ...]:
+        return tuple(machine for machine in await self._standing(token) if machine.is_live)
+
+    async def _standing(self, token: Token | None = None) -> tuple[Machine, ...]:
         wanted = None if token is None else token.hex()
         return await self._client.list(
             lambda machine: (
@@ -311,12 +321,25 @@ def _tags(order: Order) -> dict[str, str]:
     }
 
 
+def _remains(machine: Machine) -> Remains:
+    return Remains(InstanceId(machine.id), _token(machine), _ownership(machine), "was powered off by its guest")
+
+
+def _token(machine: Machine) -> Token:
+    return Token(bytes.fromhex(machine.tags[_TAG]))
+
+
+def _ownership(machine: Machine) -> Ownership:
+    tags = machine.tags
+    return Ownership(machine.name, bytes.fromhex(tags["cb-grant"]), bytes.fromhex(tags["cb-mac"]))
+
+
 def _instance(machine: Machine) -> Instance:
     tags = machine.tags
     return Instance(
         id=InstanceId(machine.id),
-        token=Token(bytes.fromhex(tags[_TAG])),
-        ownership=Ownership(machine.name, bytes.fromhex(tags["cb-grant"]), bytes.fromhex(tags["cb-mac"])),
+        token=_token(machine),
+        ownership=_ownership(machine),
         offer=OfferId(tags["cb-offer"]),
         host=machine.address,
         port=22,

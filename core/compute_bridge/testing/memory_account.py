@@ -58,8 +58,8 @@ IMAGES = ("plain",)
 class Machine:
     """One machine as the cloud describes it: a snapshot.
 
-    ``state`` is starting, ready, crashed, deleted, expired or preempted; ``leaves_ms`` is when it will be preempted, 0
-    where nobody has announced that.
+    ``state`` is starting, ready, off, crashed, deleted, expired or preempted; ``leaves_ms`` is when it will be
+    preempted, 0 where nobody has announced that.
     """
 
     id: str
@@ -76,8 +76,13 @@ class Machine:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the machine has ended."""
+        """Whether the machine has ended and nothing of it stands."""
         return self.state in _GONE
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the machine runs or will: one that is off does not, and stands until somebody deletes it."""
+        return not self.is_gone and self.state != "off"
 
 
 class Account:
@@ -140,7 +145,7 @@ class Account:
         now = self._machines.get(machine)
         if now is not None and not now.is_gone:
             self.timers.pop(machine, None)
-            self.put(evolve(now, state=state, ended_ms=at_ms))
+            self.put(evolve(now, state=state, ended_ms=now.ended_ms or at_ms))
 
     def _expire(self) -> None:
         now = self.clock.utc_ms()
@@ -219,7 +224,7 @@ class Client:
         await self._call()
         await self._account.hold(machine)
         now = self._get(machine)
-        if now.is_gone:
+        if not now.is_live:
             raise CloudError("not-found", machine)
         if now.image not in IMAGES:
             raise CloudError("no-such-image", now.image)
@@ -228,10 +233,10 @@ class Client:
         return self._get(machine)
 
     async def wait_gone(self, machine: str) -> Machine:
-        """Return when the machine has ended. Codes: ``not-found``."""
+        """Return when the machine has ended or is off. Codes: ``not-found``."""
         while True:
             await self._call()
-            if self._get(machine).is_gone:
+            if not self._get(machine).is_live:
                 return self._get(machine)
             await self._account.change(machine)
 
@@ -239,7 +244,7 @@ class Client:
         """Return the machines with a tag that will be preempted, as soon as one is not among the ids ``told``."""
         while True:
             await self._call()
-            live = [one for one in self._account.machines.values() if not one.is_gone]
+            live = [one for one in self._account.machines.values() if one.is_live]
             standing = tuple(one for one in live if one.leaves_ms and tag in one.tags)
             if {one.id for one in standing} - told:
                 return standing

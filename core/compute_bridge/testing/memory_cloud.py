@@ -21,6 +21,7 @@ from compute_bridge.testing.world import (
     SupportsKill,
     SupportsLeftovers,
     SupportsLostAnswer,
+    SupportsPowerOff,
     SupportsQuota,
     SupportsStranger,
     SupportsThrottle,
@@ -40,6 +41,7 @@ class MemoryCloud(
     SupportsKill,
     SupportsLeftovers,
     SupportsLostAnswer,
+    SupportsPowerOff,
     SupportsQuota,
     SupportsStranger,
     SupportsThrottle,
@@ -83,6 +85,11 @@ class MemoryCloud(
 
     async def running(self) -> frozenset[InstanceId]:
         """Return the machines that have not ended."""
+        machines = self.account.machines.values()
+        return frozenset(InstanceId(machine.id) for machine in machines if machine.is_live)
+
+    async def standing(self) -> frozenset[InstanceId]:
+        """Return those also that are off."""
         machines = self.account.machines.values()
         return frozenset(InstanceId(machine.id) for machine in machines if not machine.is_gone)
 
@@ -134,6 +141,10 @@ class MemoryCloud(
     async def kill(self, instance: InstanceId) -> None:
         """Crash a machine."""
         self.account.end(instance, "crashed")
+
+    async def power_off(self, instance: InstanceId) -> None:
+        """Turn a machine off from inside."""
+        self.account.end(instance, "off")
 
     async def announce(self, instance: InstanceId) -> None:
         """Tell when the machine will be preempted."""

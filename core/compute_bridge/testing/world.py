@@ -170,6 +170,18 @@ class SupportsLostAnswer(ABC):
         """Let the next create succeed and its caller learn nothing but an error of the connection."""
 
 
+class SupportsPowerOff(ABC):
+    """A World in which whoever is root in a guest can power it off, whatever the account makes of that."""
+
+    @abstractmethod
+    async def power_off(self, instance: InstanceId) -> None:
+        """Power the machine off from inside."""
+
+    @abstractmethod
+    async def standing(self) -> frozenset[InstanceId]:
+        """Return the machines of which anything exists, in whatever state, by asking no backend."""
+
+
 class SupportsThrottle(ABC):
     """A World that can ask to be left alone."""
 

@@ -22,25 +22,28 @@ from compute_bridge.host.attempt import AttemptLimits
 from compute_bridge.host.boots import boot_keys, known_boots
 from compute_bridge.host.bridge import Bridge, BridgeParts
 from compute_bridge.host.catalogs import Catalogs
+from compute_bridge.host.envelopes import await_envelope, open_envelope
 from compute_bridge.host.fleet import Fleet
 from compute_bridge.host.identity import Identity
 from compute_bridge.host.journal_check import require_current
 from compute_bridge.host.market import Market
+from compute_bridge.host.orders import make_order
 from compute_bridge.host.rates import RateBook
 from compute_bridge.host.requester import Requester
 from compute_bridge.host.routing import Router
 from compute_bridge.model import boot as boot_model
+from compute_bridge.model.grant import ComputeGrant
 from compute_bridge.model.ids import BackendName, BandName, Fingerprint, digest
 from compute_bridge.model.manifest import ComputeManifest, SourceRef
 from compute_bridge.model.quote import INTEL_ANCHOR, QuotePolicy, TrustAnchor
 from compute_bridge.model.resources import CapacityBand, Requirements, Resources
 from compute_bridge.model.settlement import Claim
-from compute_bridge.model.units import BasisPoints, Micros, Milliseconds
-from compute_bridge.ports.backend import Backend
+from compute_bridge.model.units import BasisPoints, Micros, Milliseconds, UtcMs
+from compute_bridge.ports.backend import Backend, Instance
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.network import Network
 from compute_bridge.ports.strategy import SettlementContext
-from compute_bridge.wire.signing import public_key
+from compute_bridge.wire.signing import Signed, public_key
 from compute_bridge_ledger.ledger import LedgerConfig, open_ledger
 from compute_bridge_market import config as market_config
 from compute_bridge_market import market as market_plugin
@@ -252,6 +255,19 @@ async def found(
     await anyio.to_thread.run_sync(verifier.load)
     policy = QuotePolicy(anchors=(INTEL_ANCHOR, anchor), allow_development=True)
     return made(folder, attester, cloud, MemoryNetwork(), module, verifier, policy)
+
+
+async def late_machine(world: Any, bridge: Bridge, grant: Signed[ComputeGrant], *, attempt: int = 7) -> Instance:
+    """Make the machine of an attempt that the journal has not: as a create does that outlives its caller."""
+    parts = bridge.parts
+    sealed, _ = await await_envelope(parts.shuffle, grant, parts.current.sealing, parts.identity.domain)
+    body = open_envelope(sealed, grant, parts.current.sealing, parts.identity.domain)
+    async with world.open() as backend:
+        offer = next(one for one in await backend.offers() if one.serves(grant.value.requirements))
+        ends_at = UtcMs(parts.clock.utc_ms() + 36_000_000)
+        order = make_order(parts.identity, grant, body, offer=offer, attempt=attempt, ends_at=ends_at)
+        made: Instance = await backend.provision(order)
+        return made
 
 
 def _boot_file(

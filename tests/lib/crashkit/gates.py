@@ -18,6 +18,7 @@ from compute_bridge.ports.backend import Instance, Offer, Order
 from compute_bridge.ports.errors import NetworkError
 from compute_bridge.ports.journal import EventDraft, JournalEvent
 from compute_bridge.ports.network import Entry, Versioned
+from compute_bridge.ports.remains import Remains
 from compute_bridge.testing.memory import MemoryBackend
 from compute_bridge.testing.memory_account import Machine
 
@@ -247,6 +248,9 @@ class GatedBackend(MemoryBackend):
         seen_at = self._client._account.clock.utc_ms() - self._slowness.stale_ms
         was_made, was_gone = machine.started_ms <= seen_at, 0 < machine.ended_ms <= seen_at
         return "cb-token" in machine.tags and was_made and not was_gone
+
+    async def list_remains(self) -> tuple[Remains, ...]:
+        return await self._gate.read(super().list_remains)
 
     async def terminate(self, instance: InstanceId) -> None:
         write = super().terminate

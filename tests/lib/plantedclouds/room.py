@@ -8,6 +8,7 @@ from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import ExitCause, Instance, InstanceExit, Order
 from compute_bridge.ports.errors import UnservableError
+from compute_bridge.ports.remains import Remains
 from plantedclouds.planting import AWS, AZURE, GCP, planted
 
 _NOWHERE = "pending.invalid"
@@ -45,6 +46,21 @@ class DeletesWithoutWaiting(CloudBackend):
         machine = (await self.places.of(instance).fresh()).get(instance)
         if machine is not None:
             await self._cloud.delete(machine)
+
+
+@planted(
+    "test_what_failed_while_nobody_looked_remains_until_it_is_terminated",
+    "test_what_was_powered_off_remains_until_it_is_terminated",
+    says="is told to remain, and",
+    part="room",
+    on=(AZURE,),
+)
+class SeesOnlyWhatRuns(CloudBackend):
+    """Takes what does not run for gone."""
+
+    async def list_remains(self) -> tuple[Remains, ...]:
+        """Return nothing."""
+        return ()
 
 
 @planted(

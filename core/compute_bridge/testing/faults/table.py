@@ -9,8 +9,9 @@ from compute_bridge.testing.faults import (
     finding,
     noticing,
     provisioning,
+    remains,
 )
 from compute_bridge.testing.faults.planted import PLANTED
 
-MODULES = (declaring, provisioning, finding, extending, ending, noticing, deadman, failing)
+MODULES = (declaring, provisioning, finding, extending, ending, remains, noticing, deadman, failing)
 FAULTS = tuple(PLANTED)

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import Backend, ExitCause, Instance, Order, SupportsDeadMansSwitch
+from compute_bridge.ports.remains import SupportsRemains
 from compute_bridge.testing.matrix.situation import CloudSituation, abandons, offers_of
 from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge.testing.promises.situation import end, make, patience, power, tasks_of_a_test, watching
@@ -76,12 +77,15 @@ class EndingFaults(CloudSituation):
         await world.let_pass(world.near_end_ms + power(backend, SupportsDeadMansSwitch).dead_mans_grace_ms)
         async with world.open() as later:
             running, owned = await world.running(), await later.list_owned()
+            standing, remains = await world.standing(), await power(later, SupportsRemains).list_remains()
             async with watching(world, later, instance.id) as [watch]:
                 seen = await watch.exit()
             await end(world, later, instance.id)
 
         assert running == frozenset(), "the machine outlived its deadline with no bridge to end it"
         assert owned == (), f"a bridge that comes back is told of {owned}"
+        told = {one.id for one in remains}
+        assert told == standing, f"{sorted(told)} is told to remain, and {sorted(standing)} stands"
         assert seen.cause is ExitCause.DEADLINE, f"a deadline with no bridge is told as {seen.cause}"
 
     async def test_an_end_is_told_by_its_record_and_alike_for_ever(

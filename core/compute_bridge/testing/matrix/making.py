@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from compute_bridge.ports.backend import Backend, Instance, Order
+from compute_bridge.ports.backend import Backend, Instance, Offer, Order
 from compute_bridge.ports.errors import (
     BackendError,
     NoCapacityError,
@@ -13,9 +13,10 @@ from compute_bridge.ports.errors import (
     ThrottledError,
     UnavailableError,
 )
+from compute_bridge.ports.remains import SupportsRemains
 from compute_bridge.testing.matrix.situation import CloudSituation, abandons, offers_of, place_of
 from compute_bridge.testing.physics.world import CloudWorld
-from compute_bridge.testing.promises.situation import a_moment, end, make, patience, settle, tasks_of_a_test
+from compute_bridge.testing.promises.situation import a_moment, end, make, patience, power, settle, tasks_of_a_test
 
 _RETRY_AFTER_S = 7
 _BOOTED_MS = 20_000
@@ -80,6 +81,26 @@ class MakingFaults(CloudSituation):
 
             assert await backend.list_owned() == (), f"a create that failed with {code} is still listed"
             assert world.physics.leftovers() == (), f"a create that failed with {code} left something behind"
+
+    async def test_what_failed_while_nobody_looked_remains_until_it_is_terminated(
+        self, world: CloudWorld, backend: Backend, offer: Offer
+    ) -> None:
+        """A create whose answer was lost, and that failed afterwards, is told among the remains if it stands.
+
+        Troubleshooting: what is called failed, or ended by half, stands until it is deleted; tell it by its tags.
+        """
+        remaining = power(backend, SupportsRemains)
+        for code in world.late_failures:
+            world.physics.fail_next_launch(code)
+            await _lose_the_answer(world, backend, world.order(offer))
+            await world.let_pass(_BOOTED_MS)
+            await settle(world, backend)
+            told, standing = {one.id for one in await remaining.list_remains()}, await world.standing()
+            for one in told:
+                await end(world, backend, one)
+
+            assert told == standing, f"{sorted(told)} is told to remain, and {sorted(standing)} stands after {code}"
+            assert await world.standing() == frozenset(), f"terminate() returned, and what failed with {code} stands"
 
     async def test_capacity_ends_zone_by_zone(self, world: CloudWorld, backend: Backend, order: Order) -> None:
         """Without capacity in one zone that zone refuses, once, and another one serves.

@@ -23,6 +23,7 @@ from compute_bridge.testing.world import (
     SupportsKill,
     SupportsLeftovers,
     SupportsLostAnswer,
+    SupportsPowerOff,
     SupportsQuota,
     SupportsStranger,
     SupportsThrottle,
@@ -57,6 +58,7 @@ class CloudWorld(
     SupportsKill,
     SupportsLeftovers,
     SupportsLostAnswer,
+    SupportsPowerOff,
     SupportsQuota,
     SupportsStranger,
     SupportsThrottle,
@@ -130,6 +132,10 @@ class CloudWorld(
         """Return every machine that costs money."""
         return frozenset(self.instance_id(machine) for machine in self.physics.existing() if machine.costs)
 
+    async def standing(self) -> frozenset[InstanceId]:
+        """Return every machine that exists."""
+        return frozenset(self.instance_id(machine) for machine in self.physics.existing())
+
     async def leftovers(self) -> frozenset[str]:
         """Return what stands that was made for a machine."""
         return frozenset(f"{one.kind} {one.id}" for one in self.physics.leftovers())
@@ -185,6 +191,10 @@ class CloudWorld(
     async def kill(self, instance: InstanceId) -> None:
         """Crash a machine."""
         self.physics.kill(self.machine_of(instance).id)
+
+    async def power_off(self, instance: InstanceId) -> None:
+        """Power a machine off from inside."""
+        self.physics.shut_down(self.machine_of(instance).id)
 
     async def announce(self, instance: InstanceId) -> None:
         """Mark a machine for preemption."""
