@@ -278,9 +278,7 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog, SupportsRem
     async def list_remains(self) -> tuple[Remains, ...]:
         """Return what stands of every machine with our owner's tags that costs or holds something and is not live."""
         machines = await self.places.fresh()
-        return tuple(
-            _remains(one) for one in machines.values() if not one.is_live and one.state is not MachineState.GONE
-        )
+        return tuple(_remains(one) for one in machines.values() if one.state is MachineState.ENDING)
 
     async def watch_until_exit(self, instance: InstanceId) -> InstanceExit:
         """Return when the machine ends, by the cloud's own record."""
