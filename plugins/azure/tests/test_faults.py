@@ -198,6 +198,26 @@ async def test_a_machine_on_demand_that_vanishes_is_lost(world):
         await end(backend, instance)
 
 
+@pytest.mark.parametrize(("is_spot", "cause"), [(True, ExitCause.PREEMPTED), (False, ExitCause.LOST)])
+async def test_a_list_of_machines_that_is_older_than_their_states_changes_no_cause(world, monkeypatch, is_spot, cause):
+    world.reconfigure(spot=True)
+    # Longer than a tick, so that one tick falls into it.
+    world.physics.ending_ms = 3 * world.config.watch_ms
+    async with opened(world) as backend:
+        offer = next(one for one in await backend.offers() if one.spot is is_spot)
+        instance = await backend.provision(world.order(offer))
+        await backend.list_owned()
+        older, newer = world.arm.machines.views(), world.arm.machines.views
+        lists = iter([older])
+        # The first tick has the list of before the end, and the states of after it.
+        monkeypatch.setattr(world.arm.machines, "views", lambda: next(lists, None) or newer())
+        world.physics.end(world.machine_of(instance.id).id, Why.PREEMPTED)
+
+        assert (await watched(backend, instance)).cause is cause
+        await end(backend, instance)
+        assert next(lists, None) is None
+
+
 async def test_a_machine_that_somebody_deallocates_is_told_as_terminated(world):
     async with opened(world) as backend:
         instance = await backend.provision(await order_of(world, backend))

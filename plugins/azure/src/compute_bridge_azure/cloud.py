@@ -55,6 +55,7 @@ class AzureCloud(Cloud):
         self._sizes: dict[str, Mapping[str, Size]] = {}
         self._known: Mapping[InstanceId, OwnedTags] = {}
         self._vanished: dict[InstanceId, OwnedTags] = {}
+        self._made: dict[InstanceId, UtcMs] = {}
         self._ended: dict[InstanceId, UtcMs] = {}
         self._loose: Mapping[InstanceId, tuple[Part, ...]] = {}
 
@@ -183,7 +184,11 @@ class AzureCloud(Cloud):
                 if answer is None or not (answer.status == _TAKEN or answer.code in ALREADY_THERE):
                     raise
 
-        await self._change(f"create {name}", put)
+        try:
+            await self._change(f"create {name}", put)
+        finally:
+            # Also where the answer was lost.
+            self._made[InstanceId(name)] = self.now_ms
         self._ended.pop(InstanceId(name), None)
 
     async def delete(self, machine: Machine) -> None:
@@ -202,6 +207,7 @@ class AzureCloud(Cloud):
     async def _delete_machine(self, name: InstanceId) -> None:
         await self._change(f"delete {name}", lambda: _or_absent(lambda: self.arm.delete_machine(name)))
         self._ended[name] = self.now_ms
+        self._made.pop(name, None)
         _forget_oldest(self._ended)
 
     async def _delete_part(self, part: Part) -> None:
@@ -216,7 +222,7 @@ class AzureCloud(Cloud):
         nics, addresses, disks = await self._together(self.arm.nics, self.arm.addresses, self.arm.disks)
         machines, statuses = await self._together(self.arm.machines, self.arm.statuses)
         read = Listings(nics, addresses, disks, machines, statuses, self.now_ms)
-        account = Account(self._context.name, self._config.owner, self._known)
+        account = Account(self._context.name, self._config.owner, self._known, self._coming())
         # A thousand machines take a while to read.
         seen = await to_thread.run_sync(account.machines, read)
         found, self._loose = seen.machines, seen.loose
@@ -224,6 +230,10 @@ class AzureCloud(Cloud):
         _forget_oldest(self._vanished)
         self._known = {id_: machine.tags for id_, machine in found.items()}
         return found
+
+    def _coming(self) -> frozenset[InstanceId]:
+        self._made = {name: at_ms for name, at_ms in self._made.items() if self.now_ms - at_ms < _WINDOW_MS}
+        return frozenset(self._made)
 
     async def _together(self, *calls: Callable[[], T]) -> list[T]:
         found = await every({str(at): partial(self.read, "list machines", call) for at, call in enumerate(calls)})
