@@ -106,10 +106,9 @@ async def test_a_quota_is_told_as_one(world):
 async def test_a_throttled_create_waits_as_told_and_is_sent_once(world):
     async with opened(world) as backend:
         order = await order_of(world, backend)
-        world.physics.throttle(retry_after_s=7)
+        world.arm.refuse_next("PutMachine", No(429, "TooManyRequests", headers={"Retry-After": "7"}))
         with pytest.raises(ThrottledError) as caught:
             await backend.provision(order)
-        world.physics.relent()
 
         assert caught.value.retry_after_s == 7
         assert world.physics.count("PutMachine") == 1
