@@ -153,6 +153,33 @@ async def test_parts_without_a_listed_machine_are_a_machine_that_comes(world):
         await end(backend, instance)
 
 
+async def test_parts_that_stand_before_their_machine_has_them_are_left_over_only_after_the_window(world, monkeypatch):
+    world.physics.propagation_ms = 1_000_000
+    views = world.arm.machines.part_views
+
+    def loose(kind):
+        # As Azure shows a NIC and a disk that it has made already for a machine that it still makes.
+        shown = views(kind)
+        for one in shown:
+            one.pop("managedBy", None)
+            one["properties"].pop("virtualMachine", None)
+        return shown
+
+    async with opened(world) as backend:
+        order = await order_of(world, backend)
+        await backend.cloud.create(order)
+        monkeypatch.setattr(world.arm.machines, "part_views", loose)
+        [early] = (await backend.cloud.machines("")).values()
+        await world.clock.sleep_ms(2 * backend.consistency_window_ms)
+        [late] = (await backend.cloud.machines("")).values()
+
+        assert (early.is_live, early.stays) == (True, False)
+        assert (late.is_live, late.stays) == (False, True)
+        monkeypatch.undo()
+        world.physics.propagation_ms = 0
+        await end(backend, await backend.provision(order))
+
+
 @pytest.mark.parametrize("kind", [NIC, ADDRESS, DISK])
 async def test_what_azure_leaves_behind_is_deleted(world, kind):
     async with opened(world) as backend:
