@@ -71,6 +71,8 @@ MEANINGS = Meanings(
         "ReadOnlyDisabledSubscription": Meaning(CredentialsError, "the subscription is disabled: look at its bills"),
         "RequestDisallowedByPolicy": Meaning(CredentialsError, "a policy of the account forbids it: exempt the group"),
         "ResourceGroupNotFound": Meaning(CredentialsError, "make the resource group, or look at resource_group"),
+        # No order is at fault, as the word "invalid" would have it: nothing can be made in the whole account until
+        # somebody registers them. As unservable each grant would run through every offer, and nobody would be told.
         "MissingSubscriptionRegistration": Meaning(
             CredentialsError, "register Microsoft.Compute and Microsoft.Network in the subscription"
         ),
