@@ -177,6 +177,16 @@ def owner_name(part: Json) -> str:
         return ""
 
 
+def stray_disks(disks: Iterable[Json], machines: Iterable[Json]) -> list[Json]:
+    """Return the disks that no machine has or will have; the machines are to be read after the disks."""
+    there = {str(one.get("name")).lower() for one in machines}
+    return [
+        one
+        for one in disks
+        if not (_is_used(DISK, one, set()) or _is_leaving(one) or machine_name(str(one.get("name"))) in there)
+    ]
+
+
 def read_time(told: object) -> UtcMs:
     """Return a time of Azure's in milliseconds, 0 where there is none: it has up to seven digits of a second."""
     text = re.sub(r"(\.\d{6})\d+", r"\1", str(told or ""))

@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
+from compute_bridge.cloud.tags import OWNER
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.doctor import Finding, Verdict
 from compute_bridge.ports.errors import BackendError
-from compute_bridge_azure.account import machine_name
+from compute_bridge_azure.account import machine_name, stray_disks
 from compute_bridge_azure.cloud import AzureCloud
 from compute_bridge_azure.config import AzureConfig, GuestNetwork, Location
 from compute_bridge_azure.image import SORTS, Sort, lacks_of
@@ -106,6 +107,7 @@ class Doctor:
         ]
 
     async def _group(self) -> Findings:
+        disks = await self._cloud.read("list disks", self._arm.disks)
         machines = await self._cloud.read("list machines", self._arm.machines)
         strangers = [one for one in machines if not machine_name(str(one.get("name")))]
         seen = f"{self._config.resource_group}: {len(machines)} machines"
@@ -113,18 +115,24 @@ class Doctor:
             return [
                 _fault("resource group", f"{seen}, {len(strangers)} of others", "give the bridge a group of its own")
             ]
-        return [_ok("resource group", seen), *await self._orphans(machines)]
+        strays = stray_disks(disks, machines)
+        return [_ok("resource group", seen), *self._untagged(strays), *self._left(strays)]
 
-    async def _orphans(self, machines: list[dict[str, Any]]) -> Findings:
-        disks = await self._cloud.read("list disks", self._arm.disks)
-        there = {str(one.get("name")) for one in machines}
-        lost = [
-            name
-            for one in disks
-            if (name := str(one.get("name"))) and machine_name(name) not in there and not one.get("managedBy")
-        ]
-        if lost:
-            return [_fault("disks", f"{len(lost)} of no machine: {', '.join(lost)}", "delete those that nobody needs")]
+    def _untagged(self, strays: list[dict[str, Any]]) -> Findings:
+        """Return what is named as ours and carries no tags: no process deletes it, for nothing proves whose it is."""
+        check = "disks without tags"
+        lost = [one for one in strays if not _owner(one) and machine_name(str(one.get("name")))]
+        if not lost:
+            return [_ok(check, "none named as a bridge's and without a machine")]
+        seen = f"{len(lost)} named as a bridge's, of no machine, and nothing proves of which bridge: {_disks(lost)}"
+        where = f"--subscription {self._config.subscription} --resource-group {self._config.resource_group}"
+        return [_fault(check, seen, f"az disk delete {where} --name NAME, for each that nobody needs")]
+
+    def _left(self, strays: list[dict[str, Any]]) -> Findings:
+        ours = [one for one in strays if _owner(one) == self._config.owner]
+        others = [one for one in strays if not _owner(one) and not machine_name(str(one.get("name")))]
+        if lost := [*ours, *others]:
+            return [_fault("disks", f"{len(lost)} of no machine: {_disks(lost)}", "delete those that nobody needs")]
         return [_ok("disks", "none without a machine")]
 
     # --- each location --------------------------------------------------------------------------------
@@ -190,6 +198,15 @@ class Doctor:
         if faults:
             return [_fault(check, "; ".join(faults), "give it the rules that `compute-bridge azure policy` prints")]
         return [_ok(check, "guests are walled")]
+
+
+def _owner(disk: dict[str, Any]) -> str:
+    return str((disk.get("tags") or {}).get(OWNER) or "")
+
+
+def _disks(found: list[dict[str, Any]]) -> str:
+    sizes = ((one, (one.get("properties") or {}).get("diskSizeGB")) for one in found)
+    return ", ".join(f"{one.get('name')} ({'?' if gib is None else gib} GiB)" for one, gib in sizes)
 
 
 def _grants(role: dict[str, Any], action: str) -> bool:
