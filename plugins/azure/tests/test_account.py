@@ -10,6 +10,7 @@ from compute_bridge.model.rates import CostBasis, UnitNanos
 from compute_bridge.model.resources import NetworkPolicy, Posture, Region, Resources, Zone
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import ExitCause, Offer
+from compute_bridge.ports.errors import NoCapacityError, UnservableError
 from compute_bridge_azure.account import Account, Listings, Part, machine_name, read_time
 
 SETTINGS = CloudSettings(owner="me", shapes=("Standard_D2s_v5",))
@@ -57,8 +58,8 @@ def status(order, *codes, **more):
     }
 
 
-def seen(nics=(), addresses=(), disks=(), machines=(), statuses=(), known=None):
-    account = Account(BackendName("azure"), "me", known or {})
+def seen(nics=(), addresses=(), disks=(), machines=(), statuses=(), known=None, coming=()):
+    account = Account(BackendName("azure"), "me", known or {}, frozenset(coming))
     return account.machines(Listings(list(nics), list(addresses), list(disks), list(machines), list(statuses), NOW_MS))
 
 
@@ -80,8 +81,9 @@ def test_what_no_status_list_shows_yet_is_coming(order):
     [
         ("starting", MachineState.PENDING, None),
         ("running", MachineState.RUNNING, None),
+        ("stopping", MachineState.PENDING, None),
         ("stopped", MachineState.ENDING, ExitCause.DEADLINE),
-        ("deallocating", MachineState.ENDING, ExitCause.TERMINATED),
+        ("deallocating", MachineState.PENDING, None),
         ("deallocated", MachineState.ENDING, ExitCause.TERMINATED),
         ("aNewState", MachineState.PENDING, None),
     ],
@@ -109,6 +111,72 @@ def test_a_machine_that_is_deleted_has_no_reason_in_the_lists(order):
     assert (machine.state, machine.exit) == (MachineState.ENDING, None)
 
 
+SPOT = {"priority": "Spot", "evictionPolicy": "Delete"}
+
+
+@pytest.mark.parametrize("market", [{}, SPOT], ids=["on-demand", "spot"])
+@pytest.mark.parametrize("power", ["stopping", "deallocating"])
+@pytest.mark.parametrize(
+    ("provisioning", "then", "cause"),
+    [
+        ("Deleting", "stopping", None),
+        ("Deleting", "deallocated", None),
+        ("Succeeded", "stopped", ExitCause.DEADLINE),
+        ("Succeeded", "deallocated", ExitCause.TERMINATED),
+    ],
+)
+def test_a_state_on_its_way_tells_no_cause_before_the_next_tick_does(order, market, power, provisioning, then, cause):
+    # The list of machines is read a moment before that of their states, and the machine begins to end in between.
+    [first] = seen(machines=[vm(order, **market)], statuses=[status(order, f"PowerState/{power}")]).machines.values()
+    machine, view = vm(order, provisioningState=provisioning, **market), status(order, f"PowerState/{then}")
+    [second] = seen(machines=[machine], statuses=[view]).machines.values()
+
+    assert (first.is_live, first.state is MachineState.RUNNING, first.exit) == (True, False, None)
+    assert (second.is_live, second.exit.cause if second.exit else None) == (False, cause)
+
+
+@pytest.mark.parametrize("power", ["running", "stopping", "stopped", "deallocated"])
+def test_a_delete_that_either_list_shows_is_one_and_has_no_reason(order, power):
+    newer, older = (
+        status(order, "ProvisioningState/deleting", f"PowerState/{power}"),
+        status(order, "PowerState/running"),
+    )
+    told = [
+        seen(machines=[vm(order)], statuses=[newer]),
+        seen(machines=[vm(order, provisioningState="Deleting")], statuses=[older]),
+    ]
+
+    for [machine] in (one.machines.values() for one in told):
+        assert (machine.state, machine.exit) == (MachineState.ENDING, None)
+
+
+def test_a_failure_of_which_the_older_list_knows_nothing_is_told_by_the_next(order):
+    failed = vm(order, provisioningState="Failed")
+    [first] = seen(machines=[failed], statuses=[status(order, "ProvisioningState/creating")]).machines.values()
+    told = status(order, "ProvisioningState/failed/AllocationFailed")
+    [second] = seen(machines=[failed], statuses=[told]).machines.values()
+
+    assert (first.state, first.failure) == (MachineState.PENDING, None)
+    assert second.state is MachineState.ENDING
+    assert isinstance(second.failure, NoCapacityError)
+
+
+def test_a_machine_whose_status_no_list_shows_has_failed_all_the_same(order):
+    [machine] = seen(machines=[vm(order, provisioningState="Failed")]).machines.values()
+
+    assert (machine.state, type(machine.failure)) == (MachineState.ENDING, UnservableError)
+
+
+def test_parts_of_what_was_just_made_are_not_left_over(order):
+    # Azure makes the NIC before the machine has it, and its list of machines may be behind.
+    name = order.ownership.name
+    nic = thing("Microsoft.Network/networkInterfaces", f"{name}-nic", order)
+    fresh, old = seen(nics=[nic], coming=[name]), seen(nics=[nic])
+
+    assert (fresh.machines[name].state, fresh.machines[name].stays, fresh.loose) == (MachineState.PENDING, False, {})
+    assert (old.machines[name].stays, old.loose) == (True, {name: (Part("nic", f"{name}-nic"),)})
+
+
 def test_an_address_whose_nic_is_gone_can_be_deleted(order):
     name = f"{order.ownership.name}-ip"
     nic = f"{GROUP}/Microsoft.Network/networkInterfaces/gone"
@@ -126,6 +194,12 @@ def test_a_disk_without_tags_is_ours_only_where_its_machine_was_seen(order):
 
     assert seen(disks=[disk]).machines == {}
     assert seen(disks=[disk], known={order.ownership.name: tags}).machines[order.ownership.name].stays
+
+
+def test_a_disk_that_has_our_tags_is_ours_in_any_process(order):
+    disk = thing("Microsoft.Compute/disks", f"{order.ownership.name}-os", order)
+
+    assert seen(disks=[disk]).machines[order.ownership.name].stays
 
 
 def test_tags_that_are_not_whole_are_nobodys(order):

@@ -74,6 +74,19 @@ async def test_a_hundred_watches_share_their_lists(bare):
     assert 1 <= backend.places.where(offer).reads - before <= ticks + 1
 
 
+@pytest.mark.parametrize("leases", [1, 30])
+async def test_images_are_read_once_however_many_leases_are_made(bare, leases):
+    async with bare.open() as backend:
+        [offer, *_] = await backend.offers()
+        before = Counter(call.op for call in bare.physics.calls)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(leases):
+                tasks.start_soon(backend.cloud.create, bare.order(offer, new_token()))
+        asked = Counter(call.op for call in bare.physics.calls) - before
+
+    assert asked == {"ListImages": 1, "GetImage": 1, "PutMachine": leases}
+
+
 async def test_offers_ask_each_location_once(bare):
     async with bare.open() as backend:
         before = Counter(call.op for call in bare.physics.calls)

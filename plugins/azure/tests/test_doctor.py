@@ -3,6 +3,7 @@
 import pytest
 from attrs import evolve
 
+from compute_bridge.cloud.tags import OWNER
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.ports.doctor import SupportsDoctor, Verdict
 from compute_bridge_azure.policy import Reach, actions
@@ -33,7 +34,7 @@ async def test_a_healthy_account_has_no_fault(bare):
     assert PRINCIPAL in findings[0].detail
     checks = {one.check for one in findings}
     assert {f"permission {action}" for reach in Reach for action in actions(reach)} <= checks
-    assert {"clock", "subscription", "disks", "image ubuntu confidential in westeurope"} <= checks
+    assert {"clock", "subscription", "disks", "disks without tags", "image ubuntu confidential in westeurope"} <= checks
     assert {"quota cores in northeurope", "network isolated in westeurope"} <= checks
 
 
@@ -94,10 +95,42 @@ async def test_a_wrong_clock_is_named(bare, skew_ms, is_fault):
     assert ("clock" in await faults(bare)) is is_fault
 
 
-async def test_a_disk_that_no_machine_has_is_named(bare):
-    bare.physics.add("disk", "cb-0123456789abcdef01234567-os", place="westeurope")
+def leave_disk(world, name, **tags):
+    world.physics.add("disk", name, place="westeurope", tags=tags, document={"gib": 64})
 
-    assert "cb-0123456789abcdef01234567-os" in (await faults(bare))["disks"].detail
+
+async def test_a_disk_that_nothing_proves_ours_is_named_with_its_size_and_the_command(bare):
+    leave_disk(bare, "cb-0123456789abcdef01234567-os")
+    found = await faults(bare)
+
+    assert set(found) == {"disks without tags"}
+    assert "cb-0123456789abcdef01234567-os (64 GiB)" in found["disks without tags"].detail
+    assert "az disk delete --subscription" in found["disks without tags"].mend
+    assert "--resource-group bridge --name NAME" in found["disks without tags"].mend
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "is_told"),
+    [
+        ("cb-0123456789abcdef01234567-os", "bridge-under-test", True),
+        ("cb-0123456789abcdef01234567-os", "another-bridge", False),
+        ("a-disk-of-somebody", "", True),
+    ],
+)
+async def test_a_disk_of_no_machine_is_named_unless_another_bridge_has_it(bare, name, owner, is_told):
+    leave_disk(bare, name, **{OWNER: owner} if owner else {})
+    found = await faults(bare)
+
+    assert set(found) == ({"disks"} if is_told else set())
+
+
+async def test_a_disk_of_a_machine_is_none_without(bare):
+    async with bare.open() as backend:
+        await backend.cloud.create(bare.order((await backend.offers())[0]))
+    async with bare.open_backend() as backend:
+        findings = await backend.examine()
+
+    assert {one.verdict for one in findings if "disks" in one.check} == {Verdict.OK}
 
 
 async def test_a_group_with_strangers_is_named(bare):

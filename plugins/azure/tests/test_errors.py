@@ -66,6 +66,7 @@ QUOTA = "Operation could not be completed as it results in exceeding approved {}
         (HttpResponseError(403, "RequestDisallowedByPolicy"), errors.CredentialsError),
         (HttpResponseError(404, "SubscriptionNotFound"), errors.CredentialsError),
         (HttpResponseError(404, "ResourceGroupNotFound"), errors.CredentialsError),
+        (HttpResponseError(409, "MissingSubscriptionRegistration"), errors.CredentialsError),
         (HttpResponseError(400, "InvalidParameter"), errors.UnservableError),
         (HttpResponseError(404, "PlatformImageNotFound"), errors.UnservableError),
         (HttpResponseError(409, "PropertyChangeNotAllowed"), errors.UnservableError),
@@ -107,6 +108,13 @@ def test_a_lost_connection_on_the_way_to_a_token_is_silence():
     wrapped.__cause__ = ServiceRequestError("cannot connect")
 
     assert type(meant(wrapped)) is errors.UnavailableError
+
+
+def test_providers_that_are_not_registered_are_named_to_the_operator():
+    # Benched as an account and told as an error, which an unservable order is not.
+    message = str(meant(HttpResponseError(409, "MissingSubscriptionRegistration")))
+
+    assert "register Microsoft.Compute and Microsoft.Network" in message
 
 
 def test_another_identity_is_refused_credentials():

@@ -106,10 +106,9 @@ async def test_a_quota_is_told_as_one(world):
 async def test_a_throttled_create_waits_as_told_and_is_sent_once(world):
     async with opened(world) as backend:
         order = await order_of(world, backend)
-        world.physics.throttle(retry_after_s=7)
+        world.arm.refuse_next("PutMachine", No(429, "TooManyRequests", headers={"Retry-After": "7"}))
         with pytest.raises(ThrottledError) as caught:
             await backend.provision(order)
-        world.physics.relent()
 
         assert caught.value.retry_after_s == 7
         assert world.physics.count("PutMachine") == 1
@@ -154,6 +153,33 @@ async def test_parts_without_a_listed_machine_are_a_machine_that_comes(world):
         await end(backend, instance)
 
 
+async def test_parts_that_stand_before_their_machine_has_them_are_left_over_only_after_the_window(world, monkeypatch):
+    world.physics.propagation_ms = 1_000_000
+    views = world.arm.machines.part_views
+
+    def loose(kind):
+        # As Azure shows a NIC and a disk that it has made already for a machine that it still makes.
+        shown = views(kind)
+        for one in shown:
+            one.pop("managedBy", None)
+            one["properties"].pop("virtualMachine", None)
+        return shown
+
+    async with opened(world) as backend:
+        order = await order_of(world, backend)
+        await backend.cloud.create(order)
+        monkeypatch.setattr(world.arm.machines, "part_views", loose)
+        [early] = (await backend.cloud.machines("")).values()
+        await world.clock.sleep_ms(2 * backend.consistency_window_ms)
+        [late] = (await backend.cloud.machines("")).values()
+
+        assert (early.is_live, early.stays) == (True, False)
+        assert (late.is_live, late.stays) == (False, True)
+        monkeypatch.undo()
+        world.physics.propagation_ms = 0
+        await end(backend, await backend.provision(order))
+
+
 @pytest.mark.parametrize("kind", [NIC, ADDRESS, DISK])
 async def test_what_azure_leaves_behind_is_deleted(world, kind):
     async with opened(world) as backend:
@@ -196,6 +222,26 @@ async def test_a_machine_on_demand_that_vanishes_is_lost(world):
 
         assert (await watched(backend, instance)).cause is ExitCause.LOST
         await end(backend, instance)
+
+
+@pytest.mark.parametrize(("is_spot", "cause"), [(True, ExitCause.PREEMPTED), (False, ExitCause.LOST)])
+async def test_a_list_of_machines_that_is_older_than_their_states_changes_no_cause(world, monkeypatch, is_spot, cause):
+    world.reconfigure(spot=True)
+    # Longer than a tick, so that one tick falls into it.
+    world.physics.ending_ms = 3 * world.config.watch_ms
+    async with opened(world) as backend:
+        offer = next(one for one in await backend.offers() if one.spot is is_spot)
+        instance = await backend.provision(world.order(offer))
+        await backend.list_owned()
+        older, newer = world.arm.machines.views(), world.arm.machines.views
+        lists = iter([older])
+        # The first tick has the list of before the end, and the states of after it.
+        monkeypatch.setattr(world.arm.machines, "views", lambda: next(lists, None) or newer())
+        world.physics.end(world.machine_of(instance.id).id, Why.PREEMPTED)
+
+        assert (await watched(backend, instance)).cause is cause
+        await end(backend, instance)
+        assert next(lists, None) is None
 
 
 async def test_a_machine_that_somebody_deallocates_is_told_as_terminated(world):

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from compute_bridge.ports.errors import CredentialsError
 from compute_bridge_azure.command import azure
+from compute_bridge_azure.config import AzureImage
 from compute_bridge_azure.policy import OPERATIONS, Reach, actions, document
 from compute_bridge_azure.sdk import Arm
+from compute_bridge_azure.testing.images import FakeImage
 from compute_bridge_azure.testing.world import GROUP, SUBSCRIPTION
 
 ALL = sorted({action for reach in Reach for action in actions(reach)})
@@ -55,6 +58,21 @@ async def test_the_actions_are_enough_for_a_whole_life(world):
         findings = await backend.examine()
 
     assert [finding for finding in findings if finding.verdict != "ok"] == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "image", ["galleries/ours/images/ubuntu/versions/1.2.3", "galleries/ours/images/ubuntu", "images/ubuntu"]
+)
+async def test_the_actions_are_enough_for_images_of_ones_own(bare, image):
+    urn = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/pictures/providers/Microsoft.Compute/{image}"
+    bare.arm.rules = evolve(bare.arm.rules, images={urn: FakeImage(places=("northeurope",))})
+    bare.reconfigure(image_table=(AzureImage(name="ubuntu", urn=urn),))
+    bare.arm.granted = tuple(ALL)
+    async with bare.open() as backend:
+        await backend.cloud.create(bare.order((await backend.offers())[0]))
+
+    assert bare.physics.count("PutMachine") == 1
 
 
 @pytest.mark.anyio

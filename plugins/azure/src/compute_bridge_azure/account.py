@@ -13,6 +13,7 @@ from compute_bridge.model.errors import RecordError
 from compute_bridge.model.ids import BackendName, InstanceId
 from compute_bridge.model.units import UtcMs
 from compute_bridge.ports.backend import ExitCause, InstanceExit
+from compute_bridge.ports.errors import BackendError
 from compute_bridge.wire.keys import instance_name
 from compute_bridge_azure.errors import failure_of
 
@@ -20,11 +21,10 @@ Json = dict[str, Any]
 
 NIC, ADDRESS, DISK = "nic", "address", "disk"
 _NAME = re.compile(r"(?P<name>cb-[0-9a-f]{24})(-(nic|ip|os).*)?", re.IGNORECASE)
-_ENDED = {
-    "stopping": "is stopping",
-    "stopped": "was powered off from inside; it goes on billing until it is deleted",
-}
-_TAKEN = {"deallocating": "is being deallocated", "deallocated": "was deallocated by someone who may"}
+# A state on its way, stopping or deallocating, is neither: an eviction, a delete and a power-off from inside all pass
+# through it, so nothing is concluded from it.
+_ENDED = {"stopped": "was powered off from inside; it goes on billing until it is deleted"}
+_TAKEN = {"deallocated": "was deallocated by someone who may"}
 
 
 @frozen
@@ -37,7 +37,11 @@ class Part:
 
 @frozen
 class Listings:
-    """What one tick reads, and the moment of it by Azure's clock."""
+    """What one tick reads, and the moment of it by Azure's clock.
+
+    Five reads at five moments: the parts before the machines, and within the two groups in any order. So one list may
+    tell of a machine what another does not know yet.
+    """
 
     nics: list[Json]
     addresses: list[Json]
@@ -54,7 +58,9 @@ class Account:
     backend: BackendName
     owner: str
     known: Mapping[InstanceId, OwnedTags] = field(factory=dict)
-    """What earlier listings told: a disk carries no tags, and may be the last that is there of a machine."""
+    """What earlier listings told: a disk may carry no tags, and be the last that is there of a machine."""
+    coming: frozenset[InstanceId] = frozenset()
+    """What was made so lately that no list need show it yet: its parts may stand before anything shows whose."""
 
     def machines(self, read: Listings) -> "Seen":
         """Return every machine of ours, and every one that is gone but for its parts."""
@@ -67,7 +73,7 @@ class Account:
             if (tags := self._tags(one, name)) is not None:
                 view = statuses.get(_key(one.get("id")), {})
                 found[InstanceId(name)] = self._machine(one, view, tags, addresses.get(name, ""), read.now_ms)
-        loose, leaving = _loose(read, present), _leaving(read)
+        loose, leaving = _loose(read, present | self.coming), _leaving(read)
         for id_, tags in self._bereft(read, present).items():
             # A part in use whose machine no listing shows: the machine's listing is behind.
             is_ending = id_ in loose or id_ in leaving
@@ -106,22 +112,31 @@ class Account:
     def _machine(self, one: Json, view: Json, tags: OwnedTags, host: str, now_ms: UtcMs) -> Machine:
         properties = one.get("properties") or {}
         codes = _codes(view)
-        state = _state(str(properties.get("provisioningState")), codes)
+        provisioning = str(properties.get("provisioningState")).lower()
+        # Either list may be the older one, and nothing comes back from this.
+        is_leaving = "deleting" in (provisioning, _provisioning(codes))
+        failure = self._failure(one, provisioning, codes)
         name = str(one.get("name"))
-        failures = (failure_of(code, self.backend, str(one.get("location"))) for code in codes)
-        failure = next(filter(None, failures), None)
-        if failure is None and str(properties.get("provisioningState")).lower() == "failed" and not _power(codes):
-            failure = failure_of("ProvisioningState/failed", self.backend, str(one.get("location")))
+        state = MachineState.ENDING if is_leaving or failure is not None else _state(provisioning, codes)
         return Machine(
             InstanceId(name),
-            MachineState.ENDING if failure is not None else state,
+            state,
             tags,
             host=host,
             started_at=read_time(properties.get("timeCreated")),
             # Whoever deletes it, the list of it does not tell why.
-            exit=None if _is_leaving(one) else self._exit(view, tags, now_ms),
+            exit=None if is_leaving else self._exit(view, tags, now_ms),
             failure=failure,
         )
+
+    def _failure(self, one: Json, provisioning: str, codes: list[str]) -> BackendError | None:
+        told = (failure_of(code, self.backend, str(one.get("location"))) for code in codes)
+        if (failure := next(filter(None, told), None)) is not None:
+            return failure
+        # Where the status does not speak of a failure yet, it is the older one, and the next will say of which kind.
+        if provisioning == "failed" and not _power(codes) and not _provisioning(codes):
+            return failure_of("ProvisioningState/failed", self.backend, str(one.get("location")))
+        return None
 
     def _exit(self, view: Json, tags: OwnedTags, now_ms: UtcMs) -> InstanceExit | None:
         power = _power(_codes(view))
@@ -162,6 +177,16 @@ def owner_name(part: Json) -> str:
         return ""
 
 
+def stray_disks(disks: Iterable[Json], machines: Iterable[Json]) -> list[Json]:
+    """Return the disks that no machine has or will have; the machines are to be read after the disks."""
+    there = {str(one.get("name")).lower() for one in machines}
+    return [
+        one
+        for one in disks
+        if not (_is_used(DISK, one, set()) or _is_leaving(one) or machine_name(str(one.get("name"))) in there)
+    ]
+
+
 def read_time(told: object) -> UtcMs:
     """Return a time of Azure's in milliseconds, 0 where there is none: it has up to seven digits of a second."""
     text = re.sub(r"(\.\d{6})\d+", r"\1", str(told or ""))
@@ -174,9 +199,9 @@ def read_time(told: object) -> UtcMs:
 
 def _state(provisioning: str, codes: Iterable[str]) -> MachineState:
     power = _power(codes)
-    if provisioning.lower() == "deleting" or power in _ENDED or power in _TAKEN:
+    if power in _ENDED or power in _TAKEN:
         return MachineState.ENDING
-    return MachineState.RUNNING if power == "running" and provisioning.lower() == "succeeded" else MachineState.PENDING
+    return MachineState.RUNNING if power == "running" and provisioning == "succeeded" else MachineState.PENDING
 
 
 def _codes(view: Json) -> list[str]:
@@ -185,8 +210,16 @@ def _codes(view: Json) -> list[str]:
 
 
 def _power(codes: Iterable[str]) -> str:
-    told = (code.partition("/") for code in codes)
-    return next((word.lower() for kind, _, word in told if kind.lower() == "powerstate"), "")
+    return _word("powerstate", codes)
+
+
+def _provisioning(codes: Iterable[str]) -> str:
+    return _word("provisioningstate", codes)
+
+
+def _word(kind: str, codes: Iterable[str]) -> str:
+    told = (code.lower().split("/") for code in codes)
+    return next((words[1] for words in told if words[0] == kind and len(words) > 1), "")
 
 
 def _ended_at(view: Json) -> UtcMs:

@@ -15,12 +15,13 @@ from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import BackendContext, DeadMansSwitch, ExitCause, InstanceExit, Offer, Order
-from compute_bridge.ports.errors import BackendError, UnavailableError
+from compute_bridge.ports.errors import BackendError, UnavailableError, UnservableError
 from compute_bridge_azure import body, catalog
 from compute_bridge_azure.account import ADDRESS, DISK, NIC, Account, Listings, Part
 from compute_bridge_azure.budget import Budget
 from compute_bridge_azure.config import AzureConfig, Location
-from compute_bridge_azure.errors import ABSENT, ALREADY_THERE, MEANINGS, Answer, answer_of
+from compute_bridge_azure.errors import ABSENT, ALREADY_THERE, MEANINGS, NO_IMAGE, Answer, answer_of
+from compute_bridge_azure.image import ImageFacts, Told
 from compute_bridge_azure.metering import NAMES, WINDOW, metered
 from compute_bridge_azure.quota import Room, read_room
 from compute_bridge_azure.sdk import Arm, server_ms
@@ -53,8 +54,10 @@ class AzureCloud(Cloud):
         self.arm = Arm(config, secret, self._hear)
         self._calls = Calls(self._translate, at_once=config.calls_at_once)
         self._sizes: dict[str, Mapping[str, Size]] = {}
+        self.image_facts = ImageFacts(context.name, config, context.clock, self._read_image)
         self._known: Mapping[InstanceId, OwnedTags] = {}
         self._vanished: dict[InstanceId, OwnedTags] = {}
+        self._made: dict[InstanceId, UtcMs] = {}
         self._ended: dict[InstanceId, UtcMs] = {}
         self._loose: Mapping[InstanceId, tuple[Part, ...]] = {}
 
@@ -127,14 +130,15 @@ class AzureCloud(Cloud):
         return Catalog(self._context.name, _KIND, UtcMs(self._context.clock.utc_ms()), tuple(rows))
 
     async def _rows(self, location: Location) -> list[CatalogRow]:
-        sizes = await self._sizes_of(location, is_fresh=True)
+        sizes = await self.sizes_of(location, is_fresh=True)
         currency = self._config.currency
         items = await self.read("read prices", lambda: self.arm.prices(location.name, currency))
         prices = catalog.read_prices(items, location.name, currency)
         observed_at = UtcMs(self._context.clock.utc_ms())
         return list(catalog.rows(self._config, location, sizes.values(), prices, observed_at))
 
-    async def _sizes_of(self, location: Location, *, is_fresh: bool) -> Mapping[str, Size]:
+    async def sizes_of(self, location: Location, *, is_fresh: bool) -> Mapping[str, Size]:
+        """Return the sizes of a location that the subscription may use, as read in this process or, fresh, now."""
         if is_fresh or location.name not in self._sizes:
             skus = await self.read("list sizes", lambda: self.arm.skus(location.name))
             read = (read_size(sku, location.name) for sku in skus)
@@ -154,7 +158,7 @@ class AzureCloud(Cloud):
         return has_room
 
     async def _room(self, location: Location) -> Room:
-        await self._sizes_of(location, is_fresh=False)
+        await self.sizes_of(location, is_fresh=False)
         return read_room(await self.read("list quotas", lambda: self.arm.usages(location.name)))
 
     async def _in_each_location(self, ask: Callable[[Location], Awaitable[T]]) -> dict[str, T]:
@@ -171,7 +175,9 @@ class AzureCloud(Cloud):
     # --- making and ending --------------------------------------------------------------------------
 
     async def create(self, order: Order) -> None:
-        """Send the one PUT; where the name has its machine the listing tells."""
+        """Send the one PUT, if the image can serve; where the name has its machine the listing tells."""
+        if not await self._is_to_make(order):
+            return
         document = body.machine_body(self._config, order)
         name = order.ownership.name
 
@@ -183,8 +189,35 @@ class AzureCloud(Cloud):
                 if answer is None or not (answer.status == _TAKEN or answer.code in ALREADY_THERE):
                     raise
 
-        await self._change(f"create {name}", put)
+        try:
+            await self._change(f"create {name}", put)
+        finally:
+            # Also where the answer was lost.
+            self._made[InstanceId(name)] = self.now_ms
         self._ended.pop(InstanceId(name), None)
+
+    async def _is_to_make(self, order: Order) -> bool:
+        """Return whether there is something to make: an attempt before may have made it while the image served."""
+        size = self._sizes.get(order.offer.region, {}).get(order.offer.shape)
+        try:
+            await self.image_facts.check(order, size)
+        except UnservableError:
+            machines = await self.read("list machines", self.arm.machines)
+            if not any(one.get("name") == order.ownership.name for one in machines):
+                raise
+            return False
+        return True
+
+    async def _read_image(self, location: str, urn: str) -> Told:
+        def look() -> Told:
+            try:
+                return self.arm.image(location, urn)
+            except Exception as error:
+                if _code(error) not in NO_IMAGE:
+                    raise
+                return None
+
+        return await self.read(f"read image {urn} in {location}", look)
 
     async def delete(self, machine: Machine) -> None:
         """Delete the machine, or what of it has stayed."""
@@ -202,6 +235,7 @@ class AzureCloud(Cloud):
     async def _delete_machine(self, name: InstanceId) -> None:
         await self._change(f"delete {name}", lambda: _or_absent(lambda: self.arm.delete_machine(name)))
         self._ended[name] = self.now_ms
+        self._made.pop(name, None)
         _forget_oldest(self._ended)
 
     async def _delete_part(self, part: Part) -> None:
@@ -216,7 +250,7 @@ class AzureCloud(Cloud):
         nics, addresses, disks = await self._together(self.arm.nics, self.arm.addresses, self.arm.disks)
         machines, statuses = await self._together(self.arm.machines, self.arm.statuses)
         read = Listings(nics, addresses, disks, machines, statuses, self.now_ms)
-        account = Account(self._context.name, self._config.owner, self._known)
+        account = Account(self._context.name, self._config.owner, self._known, self._coming())
         # A thousand machines take a while to read.
         seen = await to_thread.run_sync(account.machines, read)
         found, self._loose = seen.machines, seen.loose
@@ -224,6 +258,10 @@ class AzureCloud(Cloud):
         _forget_oldest(self._vanished)
         self._known = {id_: machine.tags for id_, machine in found.items()}
         return found
+
+    def _coming(self) -> frozenset[InstanceId]:
+        self._made = {name: at_ms for name, at_ms in self._made.items() if self.now_ms - at_ms < _WINDOW_MS}
+        return frozenset(self._made)
 
     async def _together(self, *calls: Callable[[], T]) -> list[T]:
         found = await every({str(at): partial(self.read, "list machines", call) for at, call in enumerate(calls)})

@@ -5,15 +5,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
+from compute_bridge.cloud.tags import OWNER
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.doctor import Finding, Verdict
 from compute_bridge.ports.errors import BackendError
-from compute_bridge_azure.account import machine_name
+from compute_bridge_azure.account import machine_name, stray_disks
 from compute_bridge_azure.cloud import AzureCloud
-from compute_bridge_azure.config import AzureConfig, AzureImage, GuestNetwork, Location
+from compute_bridge_azure.config import AzureConfig, GuestNetwork, Location
+from compute_bridge_azure.image import SORTS, Sort, lacks_of
 from compute_bridge_azure.policy import Reach, actions
 from compute_bridge_azure.quota import CORES, SPOT_CORES, read_room
+from compute_bridge_azure.sizes import Size
 from compute_bridge_azure.walls import faults_of
 
 _MAX_SKEW_MS = 30_000
@@ -104,6 +107,7 @@ class Doctor:
         ]
 
     async def _group(self) -> Findings:
+        disks = await self._cloud.read("list disks", self._arm.disks)
         machines = await self._cloud.read("list machines", self._arm.machines)
         strangers = [one for one in machines if not machine_name(str(one.get("name")))]
         seen = f"{self._config.resource_group}: {len(machines)} machines"
@@ -111,28 +115,31 @@ class Doctor:
             return [
                 _fault("resource group", f"{seen}, {len(strangers)} of others", "give the bridge a group of its own")
             ]
-        return [_ok("resource group", seen), *await self._orphans(machines)]
+        strays = stray_disks(disks, machines)
+        return [_ok("resource group", seen), *self._untagged(strays), *self._left(strays)]
 
-    async def _orphans(self, machines: list[dict[str, Any]]) -> Findings:
-        disks = await self._cloud.read("list disks", self._arm.disks)
-        there = {str(one.get("name")) for one in machines}
-        lost = [
-            name
-            for one in disks
-            if (name := str(one.get("name"))) and machine_name(name) not in there and not one.get("managedBy")
-        ]
-        if lost:
-            return [_fault("disks", f"{len(lost)} of no machine: {', '.join(lost)}", "delete those that nobody needs")]
+    def _untagged(self, strays: list[dict[str, Any]]) -> Findings:
+        """Return what is named as ours and carries no tags: no process deletes it, for nothing proves whose it is."""
+        check = "disks without tags"
+        lost = [one for one in strays if not _owner(one) and machine_name(str(one.get("name")))]
+        if not lost:
+            return [_ok(check, "none named as a bridge's and without a machine")]
+        seen = f"{len(lost)} named as a bridge's, of no machine, and nothing proves of which bridge: {_disks(lost)}"
+        where = f"--subscription {self._config.subscription} --resource-group {self._config.resource_group}"
+        return [_fault(check, seen, f"az disk delete {where} --name NAME, for each that nobody needs")]
+
+    def _left(self, strays: list[dict[str, Any]]) -> Findings:
+        ours = [one for one in strays if _owner(one) == self._config.owner]
+        others = [one for one in strays if not _owner(one) and not machine_name(str(one.get("name")))]
+        if lost := [*ours, *others]:
+            return [_fault("disks", f"{len(lost)} of no machine: {_disks(lost)}", "delete those that nobody needs")]
         return [_ok("disks", "none without a machine")]
 
     # --- each location --------------------------------------------------------------------------------
 
     async def _place(self, location: Location) -> Findings:
         findings = await self._asked(f"quota {location.name}", lambda: self._quota(location))
-        for image in self._config.image_table:
-            findings += await self._asked(
-                f"image {image.name} in {location.name}", partial(self._image, location, image)
-            )
+        findings += await self._images(location)
         for network in location.networks:
             if network.policy in self._config.networks:
                 findings += await self._asked(
@@ -152,33 +159,33 @@ class Doctor:
         check, seen = f"quota {name} in {location.name}", f"{free} vCPUs free"
         return _ok(check, seen) if free > 0 else _fault(check, seen, "ask Azure for more, or end something")
 
-    async def _image(self, location: Location, image: AzureImage) -> Findings:
-        urns = [("", image.urn), (" confidential", image.confidential_urn if self._config.confidential else "")]
-        found: Findings = []
-        for word, urn in urns:
-            if urn:
-                check = f"image {image.name}{word} in {location.name}"
-                found += await self._asked(check, partial(self._urn, location, check, urn))
-        return found
+    async def _images(self, location: Location) -> Findings:
+        sold, findings = await self._sold(location)
+        for image in self._config.image_table:
+            for sort in SORTS:
+                if urn := sort.urn(image):
+                    word = "" if sort is SORTS[0] else f" {sort.word}"
+                    check = f"image {image.name}{word} in {location.name}"
+                    sizes = [size for size in sold if sort.boots(size)]
+                    findings += await self._asked(check, partial(self._image, location, check, urn, sort, sizes))
+        return findings
 
-    async def _urn(self, location: Location, check: str, urn: str) -> Findings:
-        def look() -> dict[str, Any] | None:
-            try:
-                return self._arm.image(location.name, urn)
-            except LookupError:
-                return None
+    async def _sold(self, location: Location) -> tuple[list[Size], Findings]:
+        """Return the sizes that the table sells, for which an image has to do too; an image is examined without."""
+        try:
+            sizes = await self._cloud.sizes_of(location, is_fresh=True)
+        except BackendError as error:
+            return [], [_unknown(f"sizes in {location.name}", str(error))]
+        return [size for size in sizes.values() if self._config.sells(size.name)], []
 
-        told = await self._cloud.read("read an image", look)
-        if told is None:
-            return [_fault(check, f"there is no {urn}", "look at the urn: az vm image list")]
-        properties = told.get("properties") or {}
-        generation = properties.get("hyperVGeneration")
-        if generation not in (None, "V2"):
-            return [_fault(check, f"{urn} is of generation {generation}", "name an image of generation 2")]
-        features = {one.get("name"): one.get("value") for one in properties.get("features") or ()}
-        if "confidential" in check and "Confidential" not in str(features.get("SecurityType")):
-            return [_fault(check, f"{urn} does not say that it may be confidential", "name a sku such as cvm")]
-        return [_ok(check, f"{urn}, version {told.get('name')}")]
+    async def _image(self, location: Location, check: str, urn: str, sort: Sort, sizes: list[Size]) -> Findings:
+        told = await self._cloud.image_facts.told(location.name, urn, is_fresh=True)
+        found = [lack for size in (None, *sizes) for lack in lacks_of(told, sort, location.name, size)]
+        if not found:
+            return [_ok(check, f"{urn}, version {(told or {}).get('name')}" if ":" in urn else urn)]
+        lacks = list(dict.fromkeys(found))
+        mends = dict.fromkeys(lack.mend for lack in lacks)
+        return [_fault(check, f"{urn} {'; '.join(lack.what for lack in lacks)}", "; ".join(mends))]
 
     async def _network(self, location: Location, network: GuestNetwork) -> Findings:
         check = f"network {network.policy} in {location.name}"
@@ -191,6 +198,15 @@ class Doctor:
         if faults:
             return [_fault(check, "; ".join(faults), "give it the rules that `compute-bridge azure policy` prints")]
         return [_ok(check, "guests are walled")]
+
+
+def _owner(disk: dict[str, Any]) -> str:
+    return str((disk.get("tags") or {}).get(OWNER) or "")
+
+
+def _disks(found: list[dict[str, Any]]) -> str:
+    sizes = ((one, (one.get("properties") or {}).get("diskSizeGB")) for one in found)
+    return ", ".join(f"{one.get('name')} ({'?' if gib is None else gib} GiB)" for one, gib in sizes)
 
 
 def _grants(role: dict[str, Any], action: str) -> bool:

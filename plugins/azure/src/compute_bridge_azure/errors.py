@@ -26,6 +26,8 @@ ALREADY_THERE = ("PreconditionFailed", "ConditionNotMet")
 """What a create is answered whose name is taken: by our own create, since the name is of the token."""
 ABSENT = ("ResourceNotFound", "NotFound")
 """What is asked of something that is not there. A resource group or subscription that is not there is another code."""
+NO_IMAGE = (*ABSENT, "ImageNotFound", "PlatformImageNotFound", "ParentResourceNotFound", "ResourceGroupNotFound")
+"""What is asked for an image that is not there, or in a gallery or group that is not."""
 
 SILENCE = "NoAnswer"
 NO_TOKEN = "NoToken"  # noqa: S105 - a code of ours
@@ -69,6 +71,8 @@ MEANINGS = Meanings(
         "ReadOnlyDisabledSubscription": Meaning(CredentialsError, "the subscription is disabled: look at its bills"),
         "RequestDisallowedByPolicy": Meaning(CredentialsError, "a policy of the account forbids it: exempt the group"),
         "ResourceGroupNotFound": Meaning(CredentialsError, "make the resource group, or look at resource_group"),
+        # No order is at fault, as the word "invalid" would have it: nothing can be made in the whole account until
+        # somebody registers them. As unservable each grant would run through every offer, and nobody would be told.
         "MissingSubscriptionRegistration": Meaning(
             CredentialsError, "register Microsoft.Compute and Microsoft.Network in the subscription"
         ),

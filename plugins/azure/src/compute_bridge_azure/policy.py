@@ -56,6 +56,8 @@ OPERATIONS: Mapping[str, Mapping[Reach, tuple[str, ...]]] = {
     "image": {
         Reach.SUBSCRIPTION: (
             "Microsoft.Compute/locations/publishers/artifacttypes/offers/skus/versions/read",
+            # What an image of a gallery can do its definition tells, where it is its version.
+            "Microsoft.Compute/galleries/images/read",
             "Microsoft.Compute/galleries/images/versions/read",
             "Microsoft.Compute/images/read",
         )

@@ -6,6 +6,7 @@ Whoever imports this waits for the SDK: import it in a worker thread. Every call
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -38,6 +39,8 @@ _MAX_PAGES = 1000
 _PERMISSIONS = "2022-04-01"
 _SUBSCRIPTIONS = "2022-12-01"
 _METRICS = "2018-01-01"
+_GALLERIES = "2024-03-03"
+_IMAGES = "2024-07-01"
 _PRICES = "2023-01-01-preview"
 
 Json = dict[str, Any]
@@ -156,20 +159,30 @@ class Arm:
             request = HttpRequest("GET", following)
         return found
 
-    # --- for the doctor -----------------------------------------------------------------------------
+    # --- what a machine is made of ------------------------------------------------------------------
 
-    def image(self, location: str, urn: str) -> Json:
-        """Return the image that an urn or a resource id means in a location."""
+    def image(self, location: str, urn: str) -> Json | None:
+        """Return the image that an urn or a resource id means in a location; ``None`` where no version is there.
+
+        One of a gallery is told as its definition, with the ``version`` that was named beside it.
+        """
         if urn.startswith("/"):
-            return self._get(urn, "2024-03-03" if "/galleries/" in urn else "2024-07-01")
+            return self._own_image(urn)
         publisher, offer, sku, version = urn.split(":")
         images = self._compute.virtual_machine_images
         if version == "latest":
             found = images.list(location, publisher, offer, sku, top=1, orderby="name desc", **_READS)
             if not found:
-                raise LookupError(urn)
+                return None
             version = found[0].name
         return _plain(images.get(location, publisher, offer, sku, version, **_READS))
+
+    def _own_image(self, resource: str) -> Json:
+        if "/galleries/" not in resource.lower():
+            return self._get(resource, _IMAGES)
+        definition, *version = re.split("/versions/", resource, flags=re.IGNORECASE)
+        found = self._get(definition, _GALLERIES)
+        return {**found, "version": self._get(resource, _GALLERIES)} if version else found
 
     def security_group(self, resource: str) -> Json:
         """Return a network security group with its rules."""

@@ -55,6 +55,8 @@ class Size:
     is_arm: bool
     is_zonal: bool
     zones: tuple[str, ...]
+    controllers: frozenset[str] = frozenset()
+    """How it has its disks, in small letters; empty where Azure does not tell."""
 
     def resources(self, disk_gib: int) -> Resources:
         """Return what a guest of this size has."""
@@ -93,6 +95,7 @@ def read_size(sku: Mapping[str, Any], location: str) -> Size | None:
             is_arm=arm,
             is_zonal=bool(_zones(sku, location)),
             zones=_open_zones(sku, location),
+            controllers=frozenset(re.findall("[a-z]+", told.get("DiskControllerTypes", "").lower())),
         )
     except (KeyError, ValueError, InvalidOperation):
         return None
@@ -115,15 +118,15 @@ def _open_zones(sku: Mapping[str, Any], location: str) -> tuple[str, ...]:
 
 
 def _zones(sku: Mapping[str, Any], location: str) -> tuple[str, ...]:
-    infos = (info for info in sku.get("locationInfo") or () if _same(info.get("location"), location))
+    infos = (info for info in sku.get("locationInfo") or () if same_place(info.get("location"), location))
     return tuple(zone for info in infos for zone in info.get("zones") or ())
 
 
 def _names(restriction: Mapping[str, Any], key: str, location: str) -> bool:
     told = (restriction.get("restrictionInfo") or {}).get(key) or restriction.get("values") or ()
-    return any(_same(one, location) for one in told)
+    return any(same_place(one, location) for one in told)
 
 
-def _same(one: object, other: str) -> bool:
-    # Azure writes a location now as westeurope, now as WestEurope.
+def same_place(one: object, other: str) -> bool:
+    """Return whether a word of Azure's means a location: it writes now westeurope, now West Europe."""
     return str(one).replace(" ", "").lower() == other

@@ -15,6 +15,7 @@ from compute_bridge.testing.physics.matter import Machine, Refusal, State
 from compute_bridge.testing.physics.tls import Tls
 from compute_bridge.testing.physics.wire import Request, Response, WireServer
 from compute_bridge_azure.testing.answers import No, invalid, no_of
+from compute_bridge_azure.testing.images import FakeImages
 from compute_bridge_azure.testing.machines import ADDRESS, DISK, NIC, FakeMachines
 from compute_bridge_azure.testing.market import price_items, usages
 from compute_bridge_azure.testing.orders import Rules
@@ -188,6 +189,7 @@ class ArmFake:
             yield _route("DELETE", one, f"Delete{op}", (f"{type_}/delete",), ending)
 
     def _shop_routes(self, subscription: str) -> Iterator[_Route]:
+        images = FakeImages(lambda: self.rules.images)
         skus = f"{subscription}/providers/{_COMPUTE}/skus"
         yield _route("GET", skus, "ListSkus", (f"{_COMPUTE}/skus/read",), self._skus, ("$filter",))
         usage = f"{subscription}/providers/{_COMPUTE}/locations/{{location}}/usages"
@@ -195,8 +197,15 @@ class ArmFake:
         publishers = f"{subscription}/providers/{_COMPUTE}/locations/{{location}}/publishers/{{publisher}}"
         versions = f"{publishers}/artifacttypes/vmimage/offers/{{offer}}/skus/{{sku}}/versions"
         read = (f"{_COMPUTE}/locations/publishers/artifacttypes/offers/skus/versions/read",)
-        yield _route("GET", versions, "ListImages", read, self._images, ("$top", "$orderby"))
-        yield _route("GET", f"{versions}/{{version}}", "GetImage", read, self._image)
+        yield _route("GET", versions, "ListImages", read, images.versions, ("$top", "$orderby"))
+        yield _route("GET", f"{versions}/{{version}}", "GetImage", read, images.version)
+        # Of any group: what is asked of one's own is asked of the bridge's alone.
+        holder = f"{subscription}/resourceGroups/{{holder}}/providers/{_COMPUTE}"
+        gallery, kind = f"{holder}/galleries/{{gallery}}/images/{{image}}", f"{_COMPUTE}/galleries/images"
+        yield _route("GET", gallery, "GetDefinition", (f"{kind}/read",), images.definition)
+        one = f"{gallery}/versions/{{version}}"
+        yield _route("GET", one, "GetVersion", (f"{kind}/versions/read",), images.gallery_version)
+        yield _route("GET", f"{holder}/images/{{image}}", "GetOwnImage", (f"{_COMPUTE}/images/read",), images.own)
 
     def _network_routes(self, group: str) -> Iterator[_Route]:
         groups = f"{group}/providers/{_NETWORK}/networkSecurityGroups/{{name}}"
@@ -288,26 +297,6 @@ class ArmFake:
         if words["location"] not in self.rules.locations:
             raise No(400, "NoRegisteredProviderFound")
         return self._page(request, usages(self.physics.quota(words["location"]), self.rules.sizes))
-
-    def _images(self, request: Request, words: Mapping[str, str]) -> Response:
-        is_there = self._urn(words, "latest") in self.rules.images
-        return Response.json([{"name": "24.04.202607010", "location": words["location"]}] if is_there else [])
-
-    def _image(self, request: Request, words: Mapping[str, str]) -> Response:
-        if not {self._urn(words, words["version"]), self._urn(words, "latest")} & set(self.rules.images):
-            raise No(404, "ImageNotFound")
-        features = [{"name": "SecurityType", "value": "ConfidentialVmSupported"}]
-        is_confidential = self.rules.images.get(self._urn(words, "latest"), False)
-        properties = {
-            "osDiskImage": {"operatingSystem": "Linux"},
-            "hyperVGeneration": "V2",
-            "features": features if is_confidential else [],
-        }
-        return Response.json({"name": words["version"], "location": words["location"], "properties": properties})
-
-    @staticmethod
-    def _urn(words: Mapping[str, str], version: str) -> str:
-        return ":".join((words["publisher"], words["offer"], words["sku"], version))
 
     def _security_group(self, request: Request, words: Mapping[str, str]) -> Response:
         id_ = request.path

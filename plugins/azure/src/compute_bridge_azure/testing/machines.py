@@ -73,7 +73,8 @@ class FakeMachines:
     def _add_parts(self, machine: Machine, body: Json) -> None:
         properties = body["properties"]
         disk = properties["storageProfile"]["osDisk"]
-        self._add(DISK, disk.get("name") or f"{machine.name}_OsDisk_1_{secrets.token_hex(16)}", machine, disk, {})
+        disk_name = disk.get("name") or f"{machine.name}_OsDisk_1_{secrets.token_hex(16)}"
+        self._add(DISK, disk_name, machine, disk, {}, {"gib": disk.get("diskSizeGB", 30)})
         for nic in properties["networkProfile"]["networkInterfaceConfigurations"]:
             # Azure adds to the names that it was given.
             nic_name = f"{nic['name']}-{secrets.token_hex(4)}"

@@ -24,6 +24,7 @@ class FakeSize:
     gpus: int = 0
     is_spot_capable: bool = True
     generations: str = "V1,V2"
+    controllers: str = "SCSI"
     zones: tuple[str, ...] = REAL_ZONES
     closed_locations: tuple[str, ...] = ()
     closed_zones: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class FakeSize:
             "LowPriorityCapable": str(self.is_spot_capable),
             "CpuArchitectureType": "Arm64" if self.arm else "x64",
             "vCPUsAvailable": str(self.guest_vcpus or self.vcpus),
+            "DiskControllerTypes": self.controllers,
             "ANewCapability": "of 2031",
         }
         if self.gpus:

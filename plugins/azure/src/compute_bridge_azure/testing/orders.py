@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from compute_bridge_azure.testing.answers import No, invalid
+from compute_bridge_azure.testing.images import FakeImage
 from compute_bridge_azure.testing.market import SIZES, FakeSize
 from compute_bridge_azure.testing.shapes import check_document
 
@@ -25,8 +26,8 @@ class Rules:
     locations: tuple[str, ...]
     subnets: tuple[str, ...]
     security_groups: Mapping[str, list[dict[str, Any]]]
-    images: Mapping[str, bool]
-    """Each urn, and whether it is for confidential machines."""
+    images: Mapping[str, FakeImage]
+    """What each urn or resource id means."""
     required_tags: tuple[str, ...] = ()
     """A policy of the account's: what lacks one of these is not made."""
     sizes: tuple[FakeSize, ...] = field(default=SIZES)
@@ -87,12 +88,12 @@ def _check_storage(properties: dict[str, Any], size: FakeSize, rules: Rules) -> 
     encryption = ((disk.get("managedDisk") or {}).get("securityProfile") or {}).get("securityEncryptionType")
     if is_confidential:
         _wanted(properties, "securityProfile", "uefiSettings", "vTpmEnabled")
-        if not encryption or not size.confidential or not rules.images[urn]:
-            raise No(
-                400, "BadRequest", "a confidential VM needs size, image and disk to be such", target="securityType"
-            )
-    elif encryption or rules.images[urn]:
+        if not encryption or not size.confidential:
+            raise No(400, "BadRequest", "a confidential VM needs size and disk to be such", target="securityType")
+    elif encryption:
         raise No(400, "BadRequest", "only a confidential VM takes these", target="securityEncryptionType")
+    if refusal := rules.images[urn].refusal(size, is_confidential=is_confidential):
+        raise No(400, "BadRequest", refusal, target="imageReference")
 
 
 def _check_os(properties: dict[str, Any]) -> None:

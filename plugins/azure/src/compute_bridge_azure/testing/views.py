@@ -124,6 +124,7 @@ def disk_view(disk: Resource, group: str, owner: Machine | None) -> Json:
             "provisioningState": "Succeeded",
             "diskState": "Unattached" if owner is None else "Attached",
             "timeCreated": moment(disk.created_ms),
+            "diskSizeGB": disk.document.get("gib", 30),
         },
     }
     if owner is not None:

@@ -24,6 +24,7 @@ from compute_bridge.testing.physics.world import CloudWorld, SupportsClosedRegio
 from compute_bridge_azure.config import AzureConfig, AzureImage, GuestNetwork, Location
 from compute_bridge_azure.hooks import open_azure
 from compute_bridge_azure.testing.arm import ArmFake
+from compute_bridge_azure.testing.images import FakeImage
 from compute_bridge_azure.testing.market import REAL_ZONES
 from compute_bridge_azure.testing.orders import Rules
 from compute_bridge_azure.testing.tokens import Tokens
@@ -37,6 +38,7 @@ GROUP = "bridge"
 LOCATIONS = ("westeurope", "northeurope")
 URN = "Canonical:ubuntu-24_04-lts:server:latest"
 CONFIDENTIAL_URN = "Canonical:ubuntu-24_04-lts:cvm:latest"
+ARM64_URN = "Canonical:ubuntu-24_04-lts:server-arm64:latest"
 
 _SSH_PORT = 2222
 
@@ -86,7 +88,11 @@ class AzureWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
             locations=LOCATIONS,
             subnets=tuple(self._subnet(location) for location in LOCATIONS),
             security_groups=groups,
-            images={URN: False, CONFIDENTIAL_URN: True, "Canonical:ubuntu-24_04-lts:server-arm64:latest": False},
+            images={
+                URN: FakeImage(),
+                CONFIDENTIAL_URN: FakeImage(confidential=True),
+                ARM64_URN: FakeImage(arm=True),
+            },
             required_tags=(OWNER, TOKEN, GRANT, MAC),
         )
 
