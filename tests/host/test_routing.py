@@ -588,6 +588,43 @@ async def test_after_an_interrupted_attempt_that_failed_numbers_count_on():
     assert [("failed", "cloud-1", Reason.NO_CAPACITY), ("intent", "rack-1", 4)] == rig.journal.events
 
 
+@pytest.mark.parametrize("error", [NoCapacityError("full"), QuotaError("no"), UnservableError("not that image")])
+async def test_what_an_interrupted_attempt_made_is_gone_before_another_is_made(error):
+    rack, cloud = Scripted("rack", provision=[error], window_ms=5000), Scripted("cloud")
+    rig = Rig(rack, cloud)
+    order = rig.order(offer("rack-1"), 3)
+    rack.make(order)
+    placement = await rig.place_in(20_000, resume=(order, 3))
+
+    assert order.token not in rack.there
+    assert placement.order.token != order.token
+
+
+async def test_what_a_silent_create_made_is_gone_though_the_next_call_is_refused():
+    rack = Scripted("rack")
+    rack.script["provision"] = [leave_behind(rack, UnavailableError("reset")), UnservableError("not that image")]
+    placement = await Rig(rack, Scripted("cloud")).place_in(10_000)
+
+    assert ({}, "cloud-1") == (rack.there, placement.instance.offer)
+
+
+async def test_a_refusal_tells_nothing_of_a_create_before_while_nobody_can_look():
+    rack = Scripted("rack", find=[UnavailableError("down")] * 100)
+    rack.script["provision"] = [leave_behind(rack, UnavailableError("reset")), NoCapacityError("full")]
+    rig = Rig(rack, Scripted("cloud"), limits=AttemptLimits(first_pause_ms=0, undo_s=0.05))
+    with pytest.raises(UnavailableError, match="may have been made before it was refused"):
+        await rig.place()
+
+    assert [("intent", "rack-1", 0)] == rig.journal.events
+
+
+async def test_a_first_refusal_needs_no_look():
+    rack = Scripted("rack", provision=[NoCapacityError("full")])
+    await Rig(rack, Scripted("cloud")).place()
+
+    assert ["provision"] == rack.calls
+
+
 async def test_numbers_may_begin_after_those_that_failed_before():
     rig = Rig(Scripted("rack"))
     await rig.place(first_attempt=5)

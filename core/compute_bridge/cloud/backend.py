@@ -13,6 +13,7 @@ from compute_bridge.cloud.machine import Cloud, Machine, MachineState
 from compute_bridge.cloud.places import Places, Seen
 from compute_bridge.cloud.settings import CloudSettings, HostKey
 from compute_bridge.cloud.ssh import rotate_host_key, shown_host_key
+from compute_bridge.cloud.watch import Watch
 from compute_bridge.model.catalog import Catalog
 from compute_bridge.model.ids import BackendName, InstanceId, Token
 from compute_bridge.model.resources import Capability, Requirements
@@ -282,19 +283,9 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog, SupportsRem
 
     async def watch_until_exit(self, instance: InstanceId) -> InstanceExit:
         """Return when the machine ends, by the cloud's own record."""
-        absent_ms: int | None = None
         clock = self._context.clock
-
-        def over(seen: Seen) -> Machine | bool | None:
-            nonlocal absent_ms
-            machine = seen.get(instance)
-            if machine is not None:
-                absent_ms = None
-                return None if machine.is_live else machine
-            absent_ms = clock.monotonic_ms() if absent_ms is None else absent_ms
-            return True if clock.monotonic_ms() - absent_ms >= self.consistency_window_ms else None
-
-        seen = await self.places.of(instance).until(over, patient=True)
+        watch = Watch(instance, clock, self.consistency_window_ms)
+        seen = await self.places.of(instance).until(watch.over, patient=True)
         if isinstance(seen, Machine) and seen.exit is not None:
             return seen.exit
         return await poll(clock, self._settings.watch_ms, lambda: self._recorded(instance))

@@ -31,6 +31,7 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _LOOK_AGAIN_MS = 1000
 # After these the machine may be there all the same.
 _OPEN_ENDED = (UnavailableError, ThrottledError, CredentialsError)
+_DEFINITE = (NoCapacityError, QuotaError, UnservableError)
 
 
 @frozen
@@ -49,12 +50,16 @@ class AttemptLimits:
 
 @frozen
 class Attempt:
-    """The making of one order's machine. The same token is asked for throughout, so asking again is safe."""
+    """The making of one order's machine. The same token is asked for throughout, so asking again is safe.
+
+    ``is_resumed``: the order was asked for before by a process that did not learn what came of it.
+    """
 
     backend: Backend
     order: Order
     clock: Clock
     limits: AttemptLimits = AttemptLimits()
+    is_resumed: bool = False
 
     async def make(self) -> Instance:
         """Return the order's machine, checked against the order.
@@ -73,7 +78,7 @@ class Attempt:
         """
         try:
             return await self._made()
-        except (NoCapacityError, QuotaError, UnservableError, *_OPEN_ENDED, StopFailoverError):
+        except (*_DEFINITE, *_OPEN_ENDED, StopFailoverError):
             raise
         except (BackendError, PluginResultError) as error:
             await self._undo(error)
@@ -102,6 +107,10 @@ class Attempt:
                 if silences > self.limits.retries:
                     raise
                 pause_ms = self.limits.first_pause_ms << (silences - 1)
+            except _DEFINITE as error:
+                if silences or self.is_resumed:
+                    await self._refused_now(error)
+                raise
             await self.clock.sleep_ms(min(pause_ms, self.limits.longest_wait_ms))
 
     async def _found_after(self, error: BackendError) -> Instance:
@@ -115,6 +124,13 @@ class Attempt:
             # Its tags tell what its key will be; only a provision that returns has seen it shown.
             raise UnavailableError(f"{self._name} exists, and is not known to show its own host key yet: {error}")
         return found
+
+    async def _refused_now(self, error: BackendError) -> None:
+        """Remove what a call before may have made: what is refused now tells nothing of that."""
+        try:
+            await self._undo(error)
+        except StopFailoverError as stuck:
+            raise UnavailableError(f"{self._name} may have been made before it was refused: {error}") from stuck
 
     async def _undo(self, error: ComputeBridgeError) -> None:
         """Remove what the order made, by its token alone: an id that a faulty plugin gave may be another lease's."""

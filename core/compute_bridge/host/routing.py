@@ -153,7 +153,7 @@ class _Route:
     async def run(self, resume: tuple[Order, int] | None) -> Placement:
         if resume is not None:
             order, number = resume
-            if placement := await self._attempt(order):
+            if placement := await self._attempt(order, is_resumed=True):
                 return placement
             self.number = number + 1
             # A token whose machine was cleaned up is used up, not its offer: a new attempt may have it.
@@ -219,12 +219,12 @@ class _Route:
         self.number += 1
         return await self._attempt(order)
 
-    async def _attempt(self, order: Order) -> Placement | None:
+    async def _attempt(self, order: Order, *, is_resumed: bool = False) -> Placement | None:
         router, offer = self.router, order.offer
         self._tried.add((offer.backend, offer.id))
         try:
             backend = router.fleet.backend(offer.backend)
-            instance = await Attempt(backend, order, router.clock, router.limits).make()
+            instance = await Attempt(backend, order, router.clock, router.limits, is_resumed).make()
         except (BackendError, PluginResultError) as error:
             await self._give_up(order, error)
             return None
