@@ -1,4 +1,4 @@
-"""A watch ends with the cause that the cloud's record tells, also where that is written after the machine began to end."""
+"""A watch ends with the cause that the record tells, also where that is written after the machine began to end."""
 
 import pytest
 from attrs import evolve
