@@ -1,5 +1,6 @@
 """The fake refuses what the vendor refuses, and a plugin that could not find its machines again."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from compute_bridge_gcp.sdk import Sdk, answer_of, message_of
 from compute_bridge_gcp.testing.world import GcpWorld
 
 NOW = UtcMs(1_790_000_000_000)
+RUN_MS = 30_000
 
 
 class Plugin:
@@ -112,6 +114,36 @@ def test_a_disk_that_outlives_its_machine_is_a_leftover(plugin):
     assert plugin.world.physics.existing() == ()
 
     assert ["disk"] == [one.kind for one in plugin.world.physics.leftovers()]
+
+
+def shown_later(plugin, ms):
+    """Return the one machine as a listing shows it after a while, None for none."""
+    anyio.run(plugin.world.clock.sleep_ms, ms)
+    return next((shown for _, shown in plugin.world.fake.instances.matching("")), None)
+
+
+def test_a_machine_that_runs_is_deleted_by_its_max_run_duration_and_says_when(plugin):
+    plugin.body["scheduling"]["max_run_duration"] = {"seconds": RUN_MS // 1000}
+    plugin.insert()
+    new = shown_later(plugin, 0)
+    shown = shown_later(plugin, plugin.world.physics.boot_ms)
+    told = datetime.fromisoformat(shown["resourceStatus"]["scheduling"]["terminationTimestamp"])
+
+    assert "resourceStatus" not in new
+    assert plugin.world.physics.made()[0].deadline_ms == told.timestamp() * 1000
+    assert shown_later(plugin, RUN_MS + plugin.world.physics.ending_ms) is None
+
+
+def test_a_machine_that_was_powered_off_forgets_its_max_run_duration(plugin):
+    plugin.body["scheduling"]["max_run_duration"] = {"seconds": RUN_MS // 1000}
+    plugin.insert()
+    shown_later(plugin, plugin.world.physics.boot_ms)
+    plugin.world.physics.shut_down(plugin.world.physics.made()[0].id)
+    shown = shown_later(plugin, 2 * RUN_MS)
+
+    assert ("TERMINATED", False) == (shown["status"], "resourceStatus" in shown)
+    assert shown["scheduling"]["maxRunDuration"] == {"seconds": str(RUN_MS // 1000)}
+    assert ["disk"] == [one.kind for one in plugin.world.physics.resources()]
 
 
 @pytest.mark.parametrize(
