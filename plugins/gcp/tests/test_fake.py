@@ -28,7 +28,7 @@ class Plugin:
         self.world = world
         self.sdk = Sdk(world.config, world.key)
         catalog = catalog_of(
-            BackendName("b"), world.config, self.sdk.zones(), self.sdk.shapes(), self.sdk.skus(), observed_at=NOW
+            BackendName("b"), world.config, self.sdk.zones(), self.sdk.shapes()[0], self.sdk.skus(), observed_at=NOW
         )
         offers = [offer for _, offer in CatalogOffers(BackendName("b"), world.config, ("debian-13",), catalog).pairs]
         [self.offer, *_] = [one for one in offers if one.shape == "c3-standard-4"]

@@ -181,6 +181,23 @@ def shape_in(message: Any) -> ShapeSeen:
     )
 
 
+def silent_in(page: Any) -> set[str]:
+    """Return the places that lack on one page of an aggregated list, such as ``zones/us-central1-a``.
+
+    Since its version 2026-09-01 the API answers for the places that it reaches, without being asked to.
+    """
+    named = {*page.unreachables, *(name for name, scope in page.items.items() if _is_lacking(scope.warning.code))}
+    # Where it does not say what is lacking, that may be anything.
+    return named or ({"a place that it does not name"} if page.warning.code in _PARTIAL else set())
+
+
+_PARTIAL = ("UNREACHABLE", "PARTIAL_SUCCESS")
+
+
+def _is_lacking(code: str) -> bool:
+    return code not in ("", "NO_RESULTS_ON_PAGE")
+
+
 def rule_in(message: Any) -> Rule:
     """Return what a firewall rule's message says."""
     return Rule(
