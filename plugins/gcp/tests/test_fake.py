@@ -30,7 +30,7 @@ class Plugin:
         catalog = catalog_of(
             BackendName("b"), world.config, self.sdk.zones(), self.sdk.shapes()[0], self.sdk.skus(), observed_at=NOW
         )
-        offers = [offer for _, offer in CatalogOffers(BackendName("b"), world.config, ("debian-13",), catalog).pairs]
+        offers = [offer for _, offer in CatalogOffers(BackendName("b"), world.config, ("ubuntu-24.04",), catalog).pairs]
         [self.offer, *_] = [one for one in offers if one.shape == "c3-standard-4"]
         self.order = make_order(
             self.offer,
@@ -146,6 +146,15 @@ def test_a_machine_that_was_powered_off_forgets_its_max_run_duration(plugin):
     assert ["disk"] == [one.kind for one in plugin.world.physics.resources()]
 
 
+@pytest.mark.parametrize("image", ["ubuntu-1604-v1", "ubuntu-2404-arm64-v1"])
+def test_an_image_that_does_not_boot_in_the_machine_is_refused(plugin, image):
+    plugin.body["confidential_instance_config"] = {}
+    link = f"projects/ubuntu-os-cloud/global/images/{image}"
+    plugin.body["disks"][0]["initialize_params"]["source_image"] = link
+
+    assert (400, "invalid") == plugin.refused()
+
+
 @pytest.mark.parametrize(
     ("path", "value", "answer"),
     [
@@ -174,13 +183,13 @@ def test_what_the_vendor_refuses_is_refused(plugin, path, value, answer):
 
 
 def test_an_image_that_is_not_there_is_refused(plugin):
-    plugin.body["disks"][0]["initialize_params"]["source_image"] = "projects/debian-cloud/global/images/family/none"
+    plugin.body["disks"][0]["initialize_params"]["source_image"] = "projects/ubuntu-os-cloud/global/images/family/none"
 
     assert (404, "notFound") == plugin.refused()
 
 
 def test_an_image_without_the_feature_boots_no_trust_domain(plugin):
-    old = "projects/debian-cloud/global/images/debian-11-v1"
+    old = "projects/ubuntu-os-cloud/global/images/ubuntu-2204-v1"
     plugin.body["disks"][0]["initialize_params"]["source_image"] = old
 
     assert (400, "invalid") == plugin.refused()
@@ -210,7 +219,7 @@ def test_what_the_fake_shows_has_no_field_that_the_vendor_has_not(plugin):
         "Zone": fake.shelf.zones(),
         "MachineType": [shape for _, shape in fake.shelf.machine_types()],
         "Firewall": fake.shelf.firewalls(),
-        "Image": [fake.shelf.image("debian-cloud", family="debian-13")],
+        "Image": [fake.shelf.image("ubuntu-os-cloud", family="ubuntu-2404-lts-amd64")],
         "Subnetwork": [fake.shelf.subnetwork(Region("europe-west4"), "cb-subnet")],
         "Operation": fake.operations.all(Zone("europe-west4-a"), ""),
     }.items():

@@ -25,6 +25,7 @@ from compute_bridge_gcp.config import MAX_RUN_S, GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.ending import exit_in, is_target, where_target
 from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
 from compute_bridge_gcp.facts import Operation, Seen
+from compute_bridge_gcp.image import Images
 from compute_bridge_gcp.listing import explained, failed_machine, instance_id, machines_in
 from compute_bridge_gcp.metering import Metering
 from compute_bridge_gcp.preemption import Preemptions
@@ -59,6 +60,7 @@ class GcpCloud(NoticedCloud):
         self.calls = Calls(self._translated, at_once=config.calls_at_once)
         self._metering = Metering(context, self.calls, sdk)
         self._zones = Zones(context.name, config)
+        self._images = Images(context, config, self.calls, sdk)
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -141,6 +143,8 @@ class GcpCloud(NoticedCloud):
     async def create(self, order: Order) -> None:
         """Send the insert; what it is answered decides, and after that the listing."""
         region, image = self._place(order)
+        if not await self._boots(order, image):
+            return
         zone, name = order.offer.zone, order.ownership.name
         body = machine_body(self._config, region, image, order, now_ms=self._context.clock.utc_ms())
         insert = partial(self._sdk.insert, zone, request_id(order.token), body)
@@ -154,6 +158,19 @@ class GcpCloud(NoticedCloud):
                 raise meant from error.__cause__
             raise
         await self._accept(order, operation)
+
+    async def _boots(self, order: Order, image: GcpImage) -> bool:
+        """Return whether there is something to make: False where it was made before the image went bad.
+
+        :raises UnservableError: if it was not, and would not boot.
+        """
+        try:
+            await self._images.require(image, order.offer.posture)
+        except UnservableError:
+            if not await self._exists(order):
+                raise
+            return False
+        return True
 
     async def _accept(self, order: Order, operation: Operation) -> None:
         if operation.codes and not ALREADY_EXISTS.isdisjoint(operation.codes):

@@ -70,6 +70,14 @@ class ShapeSeen:
 
 
 @frozen
+class ImageSeen:
+    """One image: its guest OS features, and the architecture that it is for."""
+
+    features: frozenset[str]
+    architecture: str
+
+
+@frozen
 class Sku:
     """One price of the billing catalog: ``nanos`` of ``currency`` for one ``unit``."""
 
@@ -178,6 +186,14 @@ def shape_in(message: Any) -> ShapeSeen:
         architecture=message.architecture.lower(),
         local_disks=message.bundled_local_ssds.partition_count,
         is_deprecated=message.deprecated.state in ("DEPRECATED", "OBSOLETE", "DELETED"),
+    )
+
+
+def image_in(message: Any) -> ImageSeen:
+    """Return what an image's message says; one that says nothing of its architecture is for the only one there was."""
+    return ImageSeen(
+        features=frozenset(feature.type_ for feature in message.guest_os_features),
+        architecture=message.architecture.lower() if message.architecture in ("ARM64", "X86_64") else "x86_64",
     )
 
 

@@ -26,12 +26,14 @@ from requests.exceptions import RequestException, Timeout
 from compute_bridge_gcp.config import GcpConfig
 from compute_bridge_gcp.errors import ACCOUNT_QUOTA, Answer
 from compute_bridge_gcp.facts import (
+    ImageSeen,
     Operation,
     RegionSeen,
     Rule,
     Seen,
     ShapeSeen,
     Sku,
+    image_in,
     operation_in,
     region_in,
     rule_in,
@@ -283,16 +285,16 @@ class Sdk:
         }
         return [one for page in self._rest_pages(url, wanted) for one in sums_in(page, since_ms)]
 
-    # --- what doctor looks at -------------------------------------------------------------------
-
-    def image_features(self, project: str, *, family: str = "", image: str = "") -> frozenset[str]:
-        """Return the guest OS features of an image."""
+    def image(self, project: str, *, family: str = "", image: str = "") -> ImageSeen:
+        """Return one image, or the one that a family means now."""
         client = self._client(compute_v1.ImagesClient)
         if family:
             found = client.get_from_family(request={"project": project, "family": family}, retry=None, timeout=_limited)
         else:
             found = client.get(request={"project": project, "image": image}, retry=None, timeout=_limited)
-        return frozenset(feature.type_ for feature in compute_v1.Image.pb(found).guest_os_features)
+        return image_in(compute_v1.Image.pb(found))
+
+    # --- what doctor looks at -------------------------------------------------------------------
 
     def subnetwork_network(self, region: str, name: str) -> str:
         """Return the network that a subnetwork is part of."""
