@@ -14,7 +14,6 @@ from compute_bridge_gcp.sdk import Sdk
 
 KEPT_MS = 600_000
 """How long a look at an image counts: after that its family may have moved on to another."""
-_AGAIN_MS = 5_000
 
 # Each machine is asked for with a GVNIC and a secure boot; see ``body``.
 _EVERY = frozenset({"GVNIC", "UEFI_COMPATIBLE"})
@@ -74,8 +73,11 @@ class Images:
 
     async def _recent(self, image: GcpImage) -> ImageSeen:
         look = self._looks[image.name]
+        begun = look.reads
         try:
             return await look.recent()
         except BackendError:
-            # What failed is kept too, and may have been mended since.
-            return await look.recent(within_ms=_AGAIN_MS)
+            if look.reads > begun:
+                raise
+        # It failed a while ago, and may have been mended since.
+        return await look.fresh()
