@@ -444,6 +444,33 @@ async def test_a_deadline_can_be_moved_and_taken_away(clock, physics):
     assert [state(physics, one) for one in (moved, freed)] == [State.DEALLOCATED, State.RUNNING]
 
 
+async def test_a_deadline_that_a_stop_clears_strikes_whom_nothing_stopped_before(clock, make):
+    physics = make(on_guest_shutdown=Then.STOPPED)
+    cleared, kept = (Deadline(BEGIN + 60_000, is_cleared_by_stop=one) for one in (True, False))
+    forgotten, remembered, running, late = (machine(physics, deadline=one) for one in (cleared, kept, cleared, cleared))
+    await clock.advance(30_000)
+    for stopped in (forgotten, remembered, late):
+        physics.shut_down(stopped.id)
+    told = [one.deadline_ms - BEGIN for one in physics.made()]
+    await clock.advance(60_000)
+    physics.set_deadline(late.id, None)
+
+    assert told == [-BEGIN, 60_000, 60_000, -BEGIN]
+    assert [State.STOPPED, State.GONE, State.GONE, State.STOPPED] == [one.state for one in physics.made()]
+    assert physics.ever(running.id).end.why is Why.DEADLINE
+
+
+async def test_a_deadline_that_a_stop_clears_stands_until_that_stop(clock, make):
+    physics = make(on_guest_shutdown=Then.STOPPED)
+    timed = machine(physics, user_data=DOCUMENT % MINUTE_ON, deadline=Deadline(BEGIN + 90_000, is_cleared_by_stop=True))
+    await clock.advance(59_999)
+    before = physics.get(timed.id).deadline_ms
+    await clock.advance(60_000)
+
+    assert before == BEGIN + 90_000
+    assert (physics.get(timed.id).state, physics.get(timed.id).deadline_ms) == (State.STOPPED, 0)
+
+
 async def test_the_guests_own_timer_powers_it_off(clock, make):
     physics = make(on_guest_shutdown=Then.STOPPED)
     stops = machine(physics, user_data=DOCUMENT % MINUTE_ON)

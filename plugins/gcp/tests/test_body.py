@@ -35,9 +35,9 @@ SKUS = [
 def ordered(**changes):
     shape = ShapeSeen("europe-west4-a", "c3-standard-4", 4, 16384, {}, "x86_64", local_disks=0, is_deprecated=False)
     catalog = catalog_of(BackendName("b"), CONFIG, ["europe-west4-a"], [shape], SKUS, observed_at=NOW)
-    [(_, offer)] = CatalogOffers(BackendName("b"), CONFIG, ("debian-13",), catalog).pairs
+    [(_, offer)] = CatalogOffers(BackendName("b"), CONFIG, ("ubuntu-24.04",), catalog).pairs
     needs = evolve(needs_of(offer), **changes)
-    return make_order(offer, TOKEN, needs=needs, image=ImageRef("vm:debian-13"), user="guest", now=NOW)
+    return make_order(offer, TOKEN, needs=needs, image=ImageRef("vm:ubuntu-24.04"), user="guest", now=NOW)
 
 
 def body(config=CONFIG, now_ms=NOW, **changes):

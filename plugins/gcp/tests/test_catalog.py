@@ -35,7 +35,7 @@ def read(sdk, config, **changes):
     skus = changes.pop("skus", None)
     table = evolve(config, **changes)
     return catalog_of(
-        BackendName("b"), table, sdk.zones(), sdk.shapes(), sdk.skus() if skus is None else skus, observed_at=NOW
+        BackendName("b"), table, sdk.zones(), sdk.shapes()[0], sdk.skus() if skus is None else skus, observed_at=NOW
     )
 
 

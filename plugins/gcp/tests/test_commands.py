@@ -27,9 +27,9 @@ resource_endpoint = "{config.resource_endpoint}"
 name = "europe-west4"
 subnetwork = "cb-subnet"
 [[backend.image]]
-name = "debian-13"
-project = "debian-cloud"
-family = "debian-13"
+name = "ubuntu-24.04"
+project = "ubuntu-os-cloud"
+family = "ubuntu-2404-lts-amd64"
 """
 
 

@@ -62,7 +62,7 @@ def test_two_regions_are_told_apart():
 
 def test_an_image_is_a_family_or_one_image():
     with pytest.raises(ValueError, match="say either family or image"):
-        GcpImage(name="d", project="debian-cloud", family="debian-13", image="debian-13-v1")
+        GcpImage(name="d", project="ubuntu-os-cloud", family="ubuntu-2404-lts-amd64", image="ubuntu-2404-v1")
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,20 @@ async def test_a_wrong_clock_is_told(practice):
 
 
 async def test_an_image_without_the_feature_is_told(practice):
-    practice.world.fake.shelf.images["debian-13-v1"] = {**IMAGES["debian-13-v1"], "features": ["GVNIC"]}
+    practice.world.fake.shelf.images["ubuntu-2404-v1"] = {**IMAGES["ubuntu-2404-v1"], "features": ["GVNIC"]}
 
-    assert "TDX_CAPABLE" in (await practice.fault("image debian-13")).mend
+    assert "TDX_CAPABLE" in (await practice.fault("image ubuntu-24.04")).mend
+
+
+async def test_an_image_for_another_architecture_is_told(practice):
+    practice.world.fake.shelf.images["ubuntu-2404-v1"] = {**IMAGES["ubuntu-2404-v1"], "architecture": "ARM64"}
+
+    assert "it is for arm64" in (await practice.fault("image ubuntu-24.04")).mend
 
 
 async def test_an_image_that_is_not_there_is_told(practice):
     practice.world.fake.shelf.images.clear()
-    finding = (await practice.findings())["image debian-13"]
+    finding = (await practice.findings())["image ubuntu-24.04"]
 
     assert Verdict.UNKNOWN is finding.verdict
     assert "notFound" in finding.detail

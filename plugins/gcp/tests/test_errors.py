@@ -14,6 +14,8 @@ from compute_bridge.ports.errors import (
     UnservableError,
 )
 from compute_bridge_gcp.errors import MEANINGS
+from compute_bridge_gcp.facts import silent_in
+from compute_bridge_gcp.sdk import message_of
 
 CAPACITY = {
     "ZONE_RESOURCE_POOL_EXHAUSTED": Scope.ZONE,
@@ -41,6 +43,21 @@ OTHERS = {
 
 def error(code: str) -> BackendError:
     return MEANINGS.error(BackendName("gcp-1"), "make cb-1", code)
+
+
+@pytest.mark.parametrize(
+    ("page", "silent"),
+    [
+        ({"items": {"zones/a-b1-a": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}}, set()),
+        ({"items": {"zones/a-b1-a": {"warning": {"code": "UNREACHABLE"}}}}, {"zones/a-b1-a"}),
+        ({"items": {"zones/a-b1-a": {"warning": {"code": "NEW_WORD"}}}}, {"zones/a-b1-a"}),
+        ({"unreachables": ["zones/a-b1-a"], "warning": {"code": "UNREACHABLE"}}, {"zones/a-b1-a"}),
+        ({"warning": {"code": "UNREACHABLE"}}, {"a place that it does not name"}),
+        ({"warning": {"code": "NO_RESULTS_ON_PAGE"}}, set()),
+    ],
+)
+def test_what_a_page_lacks_is_told(page, silent):
+    assert silent == silent_in(message_of("InstanceAggregatedList", page))
 
 
 @pytest.mark.parametrize(("code", "scope"), CAPACITY.items())

@@ -1,5 +1,6 @@
 """The fake refuses what the vendor refuses, and a plugin that could not find its machines again."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from compute_bridge_gcp.sdk import Sdk, answer_of, message_of
 from compute_bridge_gcp.testing.world import GcpWorld
 
 NOW = UtcMs(1_790_000_000_000)
+RUN_MS = 30_000
 
 
 class Plugin:
@@ -26,9 +28,9 @@ class Plugin:
         self.world = world
         self.sdk = Sdk(world.config, world.key)
         catalog = catalog_of(
-            BackendName("b"), world.config, self.sdk.zones(), self.sdk.shapes(), self.sdk.skus(), observed_at=NOW
+            BackendName("b"), world.config, self.sdk.zones(), self.sdk.shapes()[0], self.sdk.skus(), observed_at=NOW
         )
-        offers = [offer for _, offer in CatalogOffers(BackendName("b"), world.config, ("debian-13",), catalog).pairs]
+        offers = [offer for _, offer in CatalogOffers(BackendName("b"), world.config, ("ubuntu-24.04",), catalog).pairs]
         [self.offer, *_] = [one for one in offers if one.shape == "c3-standard-4"]
         self.order = make_order(
             self.offer,
@@ -114,6 +116,45 @@ def test_a_disk_that_outlives_its_machine_is_a_leftover(plugin):
     assert ["disk"] == [one.kind for one in plugin.world.physics.leftovers()]
 
 
+def shown_later(plugin, ms):
+    """Return the one machine as a listing shows it after a while, None for none."""
+    anyio.run(plugin.world.clock.sleep_ms, ms)
+    return next((shown for _, shown in plugin.world.fake.instances.matching("")), None)
+
+
+def test_a_machine_that_runs_is_deleted_by_its_max_run_duration_and_says_when(plugin):
+    plugin.body["scheduling"]["max_run_duration"] = {"seconds": RUN_MS // 1000}
+    plugin.insert()
+    new = shown_later(plugin, 0)
+    shown = shown_later(plugin, plugin.world.physics.boot_ms)
+    told = datetime.fromisoformat(shown["resourceStatus"]["scheduling"]["terminationTimestamp"])
+
+    assert "resourceStatus" not in new
+    assert plugin.world.physics.made()[0].deadline_ms == told.timestamp() * 1000
+    assert shown_later(plugin, RUN_MS + plugin.world.physics.ending_ms) is None
+
+
+def test_a_machine_that_was_powered_off_forgets_its_max_run_duration(plugin):
+    plugin.body["scheduling"]["max_run_duration"] = {"seconds": RUN_MS // 1000}
+    plugin.insert()
+    shown_later(plugin, plugin.world.physics.boot_ms)
+    plugin.world.physics.shut_down(plugin.world.physics.made()[0].id)
+    shown = shown_later(plugin, 2 * RUN_MS)
+
+    assert ("TERMINATED", False) == (shown["status"], "resourceStatus" in shown)
+    assert shown["scheduling"]["maxRunDuration"] == {"seconds": str(RUN_MS // 1000)}
+    assert ["disk"] == [one.kind for one in plugin.world.physics.resources()]
+
+
+@pytest.mark.parametrize("image", ["ubuntu-1604-v1", "ubuntu-2404-arm64-v1"])
+def test_an_image_that_does_not_boot_in_the_machine_is_refused(plugin, image):
+    plugin.body["confidential_instance_config"] = {}
+    link = f"projects/ubuntu-os-cloud/global/images/{image}"
+    plugin.body["disks"][0]["initialize_params"]["source_image"] = link
+
+    assert (400, "invalid") == plugin.refused()
+
+
 @pytest.mark.parametrize(
     ("path", "value", "answer"),
     [
@@ -142,13 +183,13 @@ def test_what_the_vendor_refuses_is_refused(plugin, path, value, answer):
 
 
 def test_an_image_that_is_not_there_is_refused(plugin):
-    plugin.body["disks"][0]["initialize_params"]["source_image"] = "projects/debian-cloud/global/images/family/none"
+    plugin.body["disks"][0]["initialize_params"]["source_image"] = "projects/ubuntu-os-cloud/global/images/family/none"
 
     assert (404, "notFound") == plugin.refused()
 
 
 def test_an_image_without_the_feature_boots_no_trust_domain(plugin):
-    old = "projects/debian-cloud/global/images/debian-11-v1"
+    old = "projects/ubuntu-os-cloud/global/images/ubuntu-2204-v1"
     plugin.body["disks"][0]["initialize_params"]["source_image"] = old
 
     assert (400, "invalid") == plugin.refused()
@@ -178,7 +219,7 @@ def test_what_the_fake_shows_has_no_field_that_the_vendor_has_not(plugin):
         "Zone": fake.shelf.zones(),
         "MachineType": [shape for _, shape in fake.shelf.machine_types()],
         "Firewall": fake.shelf.firewalls(),
-        "Image": [fake.shelf.image("debian-cloud", family="debian-13")],
+        "Image": [fake.shelf.image("ubuntu-os-cloud", family="ubuntu-2404-lts-amd64")],
         "Subnetwork": [fake.shelf.subnetwork(Region("europe-west4"), "cb-subnet")],
         "Operation": fake.operations.all(Zone("europe-west4-a"), ""),
     }.items():

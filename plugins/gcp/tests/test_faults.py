@@ -1,10 +1,12 @@
 """What goes wrong at this vendor alone, beside test_fault_matrix, ends in one outcome; nothing is left of it."""
 
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import uuid4
 
 import anyio
 import pytest
+from attrs import evolve
 
 from compute_bridge.model.resources import Posture
 from compute_bridge.ports.backend import ExitCause
@@ -138,6 +140,67 @@ async def test_a_zone_that_is_down_makes_the_listing_no_answer(world, backend, o
         await end(world, backend, instance.id)
 
         assert ExitCause.TERMINATED is (await watch.exit()).cause
+
+
+async def test_a_zone_that_the_table_does_not_name_is_left_out_while_it_is_silent(world, backend, caplog):
+    europe, _ = world.config.regions
+    world.reconfigure(regions=(evolve(europe, zones=("europe-west4-a",)),))
+    async with world.open() as smaller:
+        instance = await make(world, smaller, world.order(await offered(smaller)))
+        world.go_down_in("europe-west4-b")
+        owned = [[one.id for one in await smaller.list_owned()] for _ in range(2)]
+        catalog = await smaller.fetch_catalog()
+        told = caplog.text.count("cannot list machines in zones/europe-west4-b, which is left out")
+        world.go_down_in("us-central1-a")
+        owned += [[one.id for one in await smaller.list_owned()]]
+        told_more = caplog.text.count("cannot list machines in zones/us-central1-a, which is left out")
+        await end(world, smaller, instance.id)
+    await world.come_back()
+
+    assert [[instance.id]] * 3 == owned
+    assert {"europe-west4-a"} == {row.zone for row in catalog.rows}
+    assert (1, 1) == (told, told_more)
+
+
+@pytest.mark.parametrize("zones", [(), ("europe-west4-a",)])
+async def test_a_zone_that_the_table_names_is_missed_while_it_is_silent(world, backend, zones):
+    europe, _ = world.config.regions
+    world.reconfigure(regions=(evolve(europe, zones=zones),))
+    async with world.open() as smaller:
+        world.go_down_in("europe-west4-a")
+        for ask in (smaller.list_owned, smaller.fetch_catalog):
+            async with refused(UnavailableError) as caught:
+                await ask()
+            assert "backend gcp-test: cannot list machine" in str(caught.value)
+            assert "in zones/europe-west4-a: unreachable" in str(caught.value)
+    await world.come_back()
+
+
+async def test_a_zone_that_the_table_names_no_more_is_missed_where_a_machine_was_seen_in_it(world, backend):
+    order = world.order(await offered(backend, zone="us-central1-a"))
+    instance = await make(world, backend, order)
+    world.reconfigure(regions=world.config.regions[:1])
+    world.go_down_in("us-central1-a")
+    async with world.open() as smaller:
+        assert await smaller.offers()
+        for ask in (smaller.list_owned, partial(smaller.find, order.token), partial(smaller.terminate, instance.id)):
+            async with refused(UnavailableError):
+                await ask()
+        async with watching(world, smaller, instance.id) as [watch]:
+            await a_moment(world)
+            assert watch.seen is None
+        await world.come_back()
+        await end(world, smaller, instance.id)
+
+
+async def test_a_machine_in_a_zone_that_the_table_names_no_more_stops_the_start(world, backend):
+    europe, _ = world.config.regions
+    offers = {one.zone: one for one in await backend.offers()}
+    world.reconfigure(regions=(evolve(europe, zones=("europe-west4-a",)),))
+    async with world.open() as smaller:
+        reached = {zone for zone, offer in offers.items() if smaller.reaches(offer)}
+
+    assert {"europe-west4-a"} == reached
 
 
 async def test_a_guest_that_powers_off_has_exited_and_its_disk_goes_with_it(world, backend, order):

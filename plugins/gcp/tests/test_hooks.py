@@ -23,8 +23,8 @@ class Finder:
 
 async def main():
     config = GcpConfig(owner="us", project="project-7", service_account="a@b.c", credentials="env:KEY", shapes=("*",),
-        regions=(GcpRegion(name="europe-west4", subnetwork="s"),), images=(GcpImage(name="d", project="debian-cloud",
-        family="debian-13"),), egress_cost=1)
+        regions=(GcpRegion(name="europe-west4", subnetwork="s"),), images=(GcpImage(name="d", project="ubuntu-os-cloud",
+        family="ubuntu-2404-lts-amd64"),), egress_cost=1)
     sys.meta_path.insert(0, Finder())
     context = BackendContext(BackendName("b"), HurriedClock(), lambda reference: b"no key")
     try:

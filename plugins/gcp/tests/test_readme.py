@@ -19,7 +19,7 @@ def test_the_readmes_table_is_taken():
     config = structure(settings, GcpConfig, key="backend[0]", folder=None)
 
     assert ["europe-west4", "us-central1"] == [region.name for region in config.regions]
-    assert config.image_called("debian-13") is not None
+    assert config.image_called("ubuntu-24.04") is not None
 
 
 def test_the_readme_quotes_the_words_and_names_every_rule():

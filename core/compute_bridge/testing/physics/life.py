@@ -46,6 +46,7 @@ class Life:
             state=State.RUNNING if running_ms else State.PENDING,
             notice_ms=self.notice_ms,
             preempted_ms=self.preempted_ms,
+            deadline_ms=self._deadline_ms(now_ms),
         )
         return machine if end is None else self._ended(machine, end, now_ms)
 
@@ -81,16 +82,29 @@ class Life:
         return last
 
     def _all_ends(self) -> list[End]:
-        ends = list(self.ends)
-        if self.deadline is not None:
-            ends.append(End(Why.DEADLINE, self.deadline.at_ms, self.deadline.then))
-        if self.powers_off_ms is not None and self.boots_ms is not None:
-            # A timer that was missed is caught up with at the boot.
-            ends.append(End(Why.GUEST, max(self.powers_off_ms, self.boots_ms), self.on_guest_shutdown))
-        return ends
+        return [*self.ends, *self._deadline_ends(), *self._guest_ends()]
+
+    def _guest_ends(self) -> list[End]:
+        if self.powers_off_ms is None or self.boots_ms is None:
+            return []
+        # A timer that was missed is caught up with at the boot.
+        return [End(Why.GUEST, max(self.powers_off_ms, self.boots_ms), self.on_guest_shutdown)]
+
+    def _deadline_ends(self) -> list[End]:
+        at_ms = self._deadline_ms(None)
+        return [End(Why.DEADLINE, at_ms, self.deadline.then)] if self.deadline and at_ms else []
+
+    def _deadline_ms(self, now_ms: int | None) -> int:
+        """Return when the cloud's timer strikes as it is set at ``now_ms``, or as it turns out; 0 for never."""
+        deadline = self.deadline
+        if deadline is None:
+            return 0
+        # Whatever ends a machine first ends its run, and a run that is over has no end to come.
+        ends_ms = [end.at_ms for end in (*self.ends, *self._guest_ends()) if now_ms is None or end.at_ms <= now_ms]
+        is_cleared = deadline.is_cleared_by_stop and any(at_ms < deadline.at_ms for at_ms in ends_ms)
+        return 0 if is_cleared else deadline.at_ms
 
     def set_deadline(self, deadline: Deadline | None, now_ms: int) -> None:
         """Set or take away the cloud's timer; one that is due already has struck."""
-        if self.deadline is not None and self.deadline.at_ms <= now_ms:
-            self.ends.append(End(Why.DEADLINE, self.deadline.at_ms, self.deadline.then))
+        self.ends += [end for end in self._deadline_ends() if end.at_ms <= now_ms]
         self.deadline = deadline

@@ -91,10 +91,11 @@ class End:
 
 @frozen
 class Deadline:
-    """A timer of the cloud, outside the guest."""
+    """A timer of the cloud, outside the guest. ``is_cleared_by_stop``: a machine that has stopped has it no more."""
 
     at_ms: int
     then: Then = Then.GONE
+    is_cleared_by_stop: bool = False
 
 
 @frozen
@@ -104,7 +105,7 @@ class Machine:
     ``document`` is the facade's own, kept and never read here. ``end`` is the end that has taken place, the last one
     where a stopped machine was then deleted. ``ended_ms`` is when it ended, ``gone_ms`` when nothing of it was left;
     both are 0 before. ``notice_ms`` is when it was, or will be, marked for preemption, and ``preempted_ms`` when that
-    takes place; 0 where nobody preempts it.
+    takes place; 0 where nobody preempts it. ``deadline_ms`` is when the cloud's timer ends it, or has; 0 without one.
     """
 
     id: str
@@ -128,6 +129,7 @@ class Machine:
     gone_ms: int = 0
     notice_ms: int = 0
     preempted_ms: int = 0
+    deadline_ms: int = 0
 
     @property
     def is_live(self) -> bool:

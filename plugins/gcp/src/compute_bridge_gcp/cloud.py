@@ -25,11 +25,13 @@ from compute_bridge_gcp.config import MAX_RUN_S, GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.ending import exit_in, is_target, where_target
 from compute_bridge_gcp.errors import ALREADY_EXISTS, INVALID, MEANINGS, NOT_FOUND, NOT_READY
 from compute_bridge_gcp.facts import Operation, Seen
+from compute_bridge_gcp.image import Images
 from compute_bridge_gcp.listing import explained, failed_machine, instance_id, machines_in
 from compute_bridge_gcp.metering import Metering
 from compute_bridge_gcp.preemption import Preemptions
 from compute_bridge_gcp.room import room_in
 from compute_bridge_gcp.sdk import Sdk, answer_of
+from compute_bridge_gcp.zones import Zones
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class GcpCloud(NoticedCloud):
         self._preemptions = Preemptions(context.name, config.service_account, self._operations_on)
         self.calls = Calls(self._translated, at_once=config.calls_at_once)
         self._metering = Metering(context, self.calls, sdk)
+        self._zones = Zones(context.name, config)
+        self._images = Images(context, config, self.calls, sdk)
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -74,8 +78,11 @@ class GcpCloud(NoticedCloud):
         return _WINDOW_MS
 
     def reaches(self, offer: Offer) -> bool:
-        """Return True: a listing is of the whole project, whatever regions the table names."""
-        return True
+        """Return whether the table names the zone of ``offer``, itself or all of its region.
+
+        A listing shows any other too, while it answers; while it does not, the listing may do without.
+        """
+        return self._config.region_of(offer.zone) is not None
 
     # --- failures -------------------------------------------------------------------------------
 
@@ -136,6 +143,8 @@ class GcpCloud(NoticedCloud):
     async def create(self, order: Order) -> None:
         """Send the insert; what it is answered decides, and after that the listing."""
         region, image = self._place(order)
+        if not await self._boots(order, image):
+            return
         zone, name = order.offer.zone, order.ownership.name
         body = machine_body(self._config, region, image, order, now_ms=self._context.clock.utc_ms())
         insert = partial(self._sdk.insert, zone, request_id(order.token), body)
@@ -149,6 +158,19 @@ class GcpCloud(NoticedCloud):
                 raise meant from error.__cause__
             raise
         await self._accept(order, operation)
+
+    async def _boots(self, order: Order, image: GcpImage) -> bool:
+        """Return whether there is something to make: False where it was made before the image went bad.
+
+        :raises UnservableError: if it was not, and would not boot.
+        """
+        try:
+            await self._images.require(image, order.offer.posture)
+        except UnservableError:
+            if not await self._exists(order):
+                raise
+            return False
+        return True
 
     async def _accept(self, order: Order, operation: Operation) -> None:
         if operation.codes and not ALREADY_EXISTS.isdisjoint(operation.codes):
@@ -177,9 +199,12 @@ class GcpCloud(NoticedCloud):
 
     async def machines(self, place: str) -> Machines:
         """List the project once; ask for an operation only where its machine is not to be seen, or is stopping."""
-        where = owned_by(self._config.owner)
-        seen = await self._asked("list machines", partial(self._sdk.instances, where))
-        machines = await self._going(seen, machines_in(seen, is_public=self._config.public_address))
+        doing = "list machines"
+        seen, silent = await self._asked(doing, partial(self._sdk.instances, owned_by(self._config.owner)))
+        ours = machines_in(seen, is_public=self._config.public_address)
+        self._zones.note(id_.partition("/")[0] for id_ in ours)
+        self._zones.require(doing, silent, shows_machines=True)
+        machines = await self._going(seen, ours)
         by_token = {machine.tags.token: machine for machine in machines.values()}
         for token, (order, operation) in list(self._pending.items()):
             machine = by_token.get(token)
@@ -299,7 +324,8 @@ class GcpCloud(NoticedCloud):
     async def fetch(self) -> Catalog:
         """Read zones, machine types and prices."""
         zones = await self._asked("list zones", self._sdk.zones)
-        shapes = await self._asked("list machine types", self._sdk.shapes)
+        shapes, silent = await self._asked("list machine types", self._sdk.shapes)
+        self._zones.require("list machine types", silent, shows_machines=False)
         skus = await self._asked("read the price list", self._sdk.skus)
         now = UtcMs(self._context.clock.utc_ms())
         return catalog_of(self._context.name, self._config, zones, shapes, skus, observed_at=now)

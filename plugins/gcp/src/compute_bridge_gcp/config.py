@@ -60,14 +60,16 @@ class GcpImage:
     """One image of ours and the vendor's image that it is; it must run cloud-init."""
 
     name: str = field(validator=label, metadata=about("what requesters call it, without vm:"))
-    project: str = field(validator=_project, metadata=about("the project that the image is in, such as debian-cloud"))
+    project: str = field(
+        validator=_project, metadata=about("the project that the image is in, such as ubuntu-os-cloud")
+    )
     family: str = field(default="", validator=like(r"|[a-z][-a-z0-9]{0,62}", "a family"), metadata=about("its family"))
     image: str = field(
         default="", validator=like(r"|[a-z][-a-z0-9]{0,62}", "an image"), metadata=about("or one image of it by name")
     )
     disk_gib: int = field(default=10, validator=whole(1, 2**14), metadata=about("the smallest disk that it boots from"))
     confidential: bool = field(
-        default=False, metadata=about("whether it boots in confidential machines; doctor compares its features")
+        default=False, metadata=about("whether it boots in confidential machines; its features must say so too")
     )
 
     @image.validator

@@ -10,6 +10,7 @@ from compute_bridge.ports.doctor import Finding, Verdict
 from compute_bridge.ports.errors import BackendError, CredentialsError
 from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
 from compute_bridge_gcp.facts import RegionSeen, Rule
+from compute_bridge_gcp.image import faults_of, look_at, postures_of
 from compute_bridge_gcp.metering import CPU
 from compute_bridge_gcp.policy import Wanted, lets_neighbours_in, meets, permissions, wanted_rules
 from compute_bridge_gcp.sdk import Sdk
@@ -110,16 +111,11 @@ class Doctor:
         return Finding(check, Verdict.OK, detail or "no quota of vCPUs is told")
 
     async def _image(self, image: GcpImage) -> list[Finding]:
-        look = partial(self._sdk.image_features, image.project, family=image.family, image=image.image)
-        features = await self._calls.read(f"look at image {image.name}", look)
-        wanted = {"GVNIC"}
-        if image.confidential:
-            wanted |= {"TDX_CAPABLE"} if self._config.tdx_zones else set()
-            wanted |= {"SEV_SNP_CAPABLE"} if self._config.sev_snp_zones else set()
-        detail = f"{image.source} has {', '.join(sorted(features)) or 'no features'}"[:_LENGTH]
-        if lacking := sorted(wanted - features):
-            mend = f"it lacks {', '.join(lacking)}: take another image, or do not call it confidential"
-            return [Finding(f"image {image.name}", Verdict.FAULT, detail, mend)]
+        seen = await look_at(image, self._calls, self._sdk)
+        features = ", ".join(sorted(seen.features)) or "no features"
+        detail = f"{image.source} is for {seen.architecture} and has {features}"[:_LENGTH]
+        if faults := [*faults_of(seen, self._config, postures_of(image, self._config))]:
+            return [Finding(f"image {image.name}", Verdict.FAULT, detail, f"it {'; it '.join(faults)}")]
         return [Finding(f"image {image.name}", Verdict.OK, detail)]
 
     async def _networks(self) -> list[Finding]:

@@ -70,6 +70,14 @@ class ShapeSeen:
 
 
 @frozen
+class ImageSeen:
+    """One image: its guest OS features, and the architecture that it is for."""
+
+    features: frozenset[str]
+    architecture: str
+
+
+@frozen
 class Sku:
     """One price of the billing catalog: ``nanos`` of ``currency`` for one ``unit``."""
 
@@ -179,6 +187,31 @@ def shape_in(message: Any) -> ShapeSeen:
         local_disks=message.bundled_local_ssds.partition_count,
         is_deprecated=message.deprecated.state in ("DEPRECATED", "OBSOLETE", "DELETED"),
     )
+
+
+def image_in(message: Any) -> ImageSeen:
+    """Return what an image's message says; one that says nothing of its architecture is for the only one there was."""
+    return ImageSeen(
+        features=frozenset(feature.type_ for feature in message.guest_os_features),
+        architecture=message.architecture.lower() if message.architecture in ("ARM64", "X86_64") else "x86_64",
+    )
+
+
+def silent_in(page: Any) -> set[str]:
+    """Return the places that lack on one page of an aggregated list, such as ``zones/us-central1-a``.
+
+    Since its version 2026-09-01 the API answers for the places that it reaches, without being asked to.
+    """
+    named = {*page.unreachables, *(name for name, scope in page.items.items() if _is_lacking(scope.warning.code))}
+    # Where it does not say what is lacking, that may be anything.
+    return named or ({"a place that it does not name"} if page.warning.code in _PARTIAL else set())
+
+
+_PARTIAL = ("UNREACHABLE", "PARTIAL_SUCCESS")
+
+
+def _is_lacking(code: str) -> bool:
+    return code not in ("", "NO_RESULTS_ON_PAGE")
 
 
 def rule_in(message: Any) -> Rule:

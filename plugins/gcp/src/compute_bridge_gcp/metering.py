@@ -5,7 +5,6 @@ what was counted since the one before.
 Source: the vendor's list of metrics of Compute Engine; each is sampled every minute and seen 240 s later at most.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
@@ -19,12 +18,9 @@ from compute_bridge.cloud.listing import Listing
 from compute_bridge.cloud.machine import Machine
 from compute_bridge.model.usage import UNMEASURED, Figure, UsageMetrics, UsageSource
 from compute_bridge.ports.backend import BackendContext
-from compute_bridge.ports.errors import BackendError
 from compute_bridge_gcp.facts import Seen
 from compute_bridge_gcp.listing import instance_id
 from compute_bridge_gcp.sdk import Sdk
-
-logger = logging.getLogger(__name__)
 
 CPU = "compute.googleapis.com/instance/cpu/usage_time"
 RECEIVED = "compute.googleapis.com/instance/network/received_bytes_count"
@@ -47,7 +43,6 @@ class Metering:
         self._machines: dict[str, Seen] = {}
         self._sums: defaultdict[str, defaultdict[str, Decimal]] = defaultdict(partial(defaultdict, Decimal))
         self._until_ms = 0
-        self._complained = False
         self._reading: Listing[int] = Listing(
             self._read, context.clock, every_ms=MINUTE_MS, place=f"metrics of backend {context.name}"
         )
@@ -59,12 +54,11 @@ class Metering:
     async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
         """Return ``allocated`` with CPU and network as they were used; 0 until a minute of a machine is told.
 
-        While the vendor does not tell they stay at what it has told, and before it has they are ``unavailable``: they
-        do not fall back to what was allocated, from which they would fall when it tells.
+        :raises BackendError: while the vendor does not tell.
         """
-        is_told = await self._tried()
+        await self._reading.recent()
         seen = self._machines.get(machine.id)
-        if seen is None or not (self._until_ms or is_told):
+        if seen is None:
             return evolve(allocated, core_ms=UNMEASURED, net_in_bytes=UNMEASURED, net_out_bytes=UNMEASURED)
         sums = self._sums[seen.number]
         return evolve(
@@ -73,17 +67,6 @@ class Metering:
             net_in_bytes=_figure(sums[RECEIVED]),
             net_out_bytes=_figure(sums[SENT]),
         )
-
-    async def _tried(self) -> bool:
-        try:
-            await self._reading.recent()
-        except BackendError as error:
-            if not self._complained:
-                logger.warning("CPU and network are not told just now: %s", error)
-            self._complained = True
-            return False
-        self._complained = False
-        return True
 
     async def _read(self) -> int:
         """Add what was counted since the last reading: of all metrics, or of none."""

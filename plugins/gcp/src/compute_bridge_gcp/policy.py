@@ -37,7 +37,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "skus": (),
     "time_series": ("monitoring.timeSeries.list",),
     "granted": (),
-    "image_features": ("compute.images.get", "compute.images.getFromFamily"),
+    "image": ("compute.images.get", "compute.images.getFromFamily"),
     "subnetwork_network": ("compute.subnetworks.get",),
     "rules": ("compute.firewalls.list",),
     "vendor_ms": ("compute.projects.get",),

@@ -26,17 +26,20 @@ from requests.exceptions import RequestException, Timeout
 from compute_bridge_gcp.config import GcpConfig
 from compute_bridge_gcp.errors import ACCOUNT_QUOTA, Answer
 from compute_bridge_gcp.facts import (
+    ImageSeen,
     Operation,
     RegionSeen,
     Rule,
     Seen,
     ShapeSeen,
     Sku,
+    image_in,
     operation_in,
     region_in,
     rule_in,
     seen_in,
     shape_in,
+    silent_in,
     skus_in,
     stamp,
     sums_in,
@@ -61,10 +64,6 @@ UNUSABLE = (ValueError, KeyError, GoogleAuthError)
 
 class OtherIdentityError(Exception):
     """The credentials are of somebody else than the table says; nothing was asked under them."""
-
-
-class UnreachableError(Exception):
-    """A listing lacks a place; nothing of it is used."""
 
 
 def _limited(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,8 +107,6 @@ def answer_of(error: Exception) -> Answer | None:
         return _answer(error)
     if isinstance(error, OtherIdentityError):
         return Answer("other-identity")
-    if isinstance(error, UnreachableError):
-        return Answer("unreachable")
     if isinstance(error, GoogleAuthError):
         return Answer("TransportError" if error.retryable else type(error).__name__)
     if isinstance(error, RequestException):
@@ -225,13 +222,13 @@ class Sdk:
         found = self._call(self._client(compute_v1.InstancesClient).get, zone=zone, instance=name)
         return seen_in(compute_v1.Instance.pb(found))
 
-    def instances(self, where: str) -> list[Seen]:
-        """Return the machines of every zone that match a filter."""
-        found = []
+    def instances(self, where: str) -> tuple[list[Seen], set[str]]:
+        """Return the machines of every zone that match a filter, and the places that did not answer."""
+        found, silent = [], set()
         for page in self._pages(self._client(compute_v1.InstancesClient).aggregated_list, filter=where):
-            _require_whole(page)
             found += [seen_in(instance) for scope in page.items.values() for instance in scope.instances]
-        return found
+            silent |= silent_in(page)
+        return found, silent
 
     # --- operations -----------------------------------------------------------------------------
 
@@ -257,13 +254,13 @@ class Sdk:
         pages = self._pages(self._client(compute_v1.ZonesClient).list)
         return [one.name for page in pages for one in page.items if one.status == "UP"]
 
-    def shapes(self) -> list[ShapeSeen]:
-        """Return the machine types of every zone."""
-        found = []
+    def shapes(self) -> tuple[list[ShapeSeen], set[str]]:
+        """Return the machine types of every zone, and the places that did not answer."""
+        found, silent = [], set()
         for page in self._pages(self._client(compute_v1.MachineTypesClient).aggregated_list):
-            _require_whole(page)
             found += [shape_in(one) for scope in page.items.values() for one in scope.machine_types]
-        return found
+            silent |= silent_in(page)
+        return found, silent
 
     def skus(self) -> list[Sku]:
         """Return the price list; it needs no permission, only that the API is enabled in the key's project."""
@@ -288,16 +285,16 @@ class Sdk:
         }
         return [one for page in self._rest_pages(url, wanted) for one in sums_in(page, since_ms)]
 
-    # --- what doctor looks at -------------------------------------------------------------------
-
-    def image_features(self, project: str, *, family: str = "", image: str = "") -> frozenset[str]:
-        """Return the guest OS features of an image."""
+    def image(self, project: str, *, family: str = "", image: str = "") -> ImageSeen:
+        """Return one image, or the one that a family means now."""
         client = self._client(compute_v1.ImagesClient)
         if family:
             found = client.get_from_family(request={"project": project, "family": family}, retry=None, timeout=_limited)
         else:
             found = client.get(request={"project": project, "image": image}, retry=None, timeout=_limited)
-        return frozenset(feature.type_ for feature in compute_v1.Image.pb(found).guest_os_features)
+        return image_in(compute_v1.Image.pb(found))
+
+    # --- what doctor looks at -------------------------------------------------------------------
 
     def subnetwork_network(self, region: str, name: str) -> str:
         """Return the network that a subnetwork is part of."""
@@ -320,13 +317,3 @@ class Sdk:
         base = self._config.compute_endpoint or _COMPUTE
         answer = self._rest("GET", f"{base}/compute/v1/projects/{self._config.project}", params={"fields": "id"})
         return int(parsedate_to_datetime(answer.headers["Date"]).timestamp() * 1000)
-
-
-def _require_whole(page: Any) -> None:
-    lacking = [*page.unreachables, *(name for name, scope in page.items.items() if _is_lacking(scope.warning.code))]
-    if lacking:
-        raise UnreachableError(f"no answer for {', '.join(lacking)}")
-
-
-def _is_lacking(code: str) -> bool:
-    return code not in ("", "NO_RESULTS_ON_PAGE")

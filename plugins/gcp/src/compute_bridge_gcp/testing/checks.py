@@ -51,6 +51,7 @@ def check_instance(zone: str, body: Mapping[str, Any]) -> None:
     shape = _shape(zone, message.machine_type)
     _check_labels(body.get("labels", {}))
     image = _check_disks(zone, message)
+    _check_image(shape, image, message)
     _check_network(zone, message)
     _check_metadata(message)
     _check_scheduling(message)
@@ -95,6 +96,16 @@ def _check_disks(zone: str, message: Any) -> str:
     found = find_image(wanted.source_image)
     _must(found, f"no image {wanted.source_image!r}", reason="notFound", status=404)
     return found
+
+
+def _check_image(shape: str, image: str, message: Any) -> None:
+    features = IMAGES[image]["features"]
+    right = IMAGES[image].get("architecture", "X86_64") == SHAPES[shape]["architecture"]
+    _must(right, f"image {image} is not for the architecture of {shape}")
+    gvnic = any(card.nic_type == "GVNIC" for card in message.network_interfaces)
+    _must(not gvnic or "GVNIC" in features, f"image {image} has no driver for GVNIC")
+    shielded = message.shielded_instance_config.enable_secure_boot
+    _must(not shielded or "UEFI_COMPATIBLE" in features, f"image {image} is not UEFI_COMPATIBLE")
 
 
 def find_image(link: str) -> str:

@@ -285,7 +285,7 @@ class FakeComputeEngine:
         return _paged(request, found)
 
     def _machine_types(self, request: Request, **_: str) -> Any:
-        return _aggregated(request, self.shelf.machine_types(), "machineTypes", set())
+        return _aggregated(request, self.shelf.machine_types(), "machineTypes", self.shelf.down_zones)
 
     def _image(self, request: Request, project: str, family: str = "", name: str = "") -> Any:
         return _found(self.shelf.image(project, family=family, name=name))

@@ -81,10 +81,12 @@ class Instances:
     def _deadline(self, plan: Mapping[str, Any]) -> Deadline | None:
         if "maxRunDuration" not in plan:
             return None
-        # The vendor counts from when it runs.
+        # The vendor counts from when it runs, and no further once it was stopped or suspended.
+        # Source: "Limit the run time of a VM".
         run_ms = int(plan["maxRunDuration"]["seconds"]) * 1000
         then = Then.GONE if plan["instanceTerminationAction"] == "DELETE" else Then.STOPPED
-        return Deadline(self._physics.now_ms() + self._physics.boot_ms + run_ms, then)
+        at_ms = self._physics.now_ms() + self._physics.boot_ms + run_ms
+        return Deadline(at_ms, then, is_cleared_by_stop=True)
 
     def _not_launched(
         self, zone: str, token: str, body: Mapping[str, Any], user: str, refused: Refusal
@@ -150,6 +152,9 @@ class Instances:
         }
         if machine.state is State.STOPPED:
             told["lastStopTimestamp"] = stamp(machine.ended_ms)
+        if machine.deadline_ms and machine.running_ms:
+            # Not there before it runs, and not once it has stopped; maxRunDuration stands in both.
+            told["resourceStatus"] = {"scheduling": {"terminationTimestamp": stamp(machine.deadline_ms)}}
         return told
 
     @staticmethod

@@ -68,7 +68,8 @@ class Shelf:
         for found, image in self.images.items():
             if family in ("", image["family"]) and name in ("", found):
                 features = [{"type": feature} for feature in image["features"]]
-                return {"name": found, "family": image["family"], "guestOsFeatures": features}
+                told = {"name": found, "family": image["family"], "guestOsFeatures": features}
+                return told | {key: image[key] for key in ("architecture",) if key in image}
         return None
 
     def subnetwork(self, region: str, name: str) -> dict[str, Any] | None:

@@ -47,10 +47,21 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 IMAGES: dict[str, dict[str, Any]] = {
-    "debian-13-v1": {"family": "debian-13", "features": ["GVNIC", "UEFI_COMPATIBLE", "SEV_SNP_CAPABLE", "TDX_CAPABLE"]},
-    "debian-11-v1": {"family": "debian-11", "features": ["GVNIC", "UEFI_COMPATIBLE"]},
+    "ubuntu-2404-v1": {
+        "family": "ubuntu-2404-lts-amd64",
+        "architecture": "X86_64",
+        "features": ["GVNIC", "UEFI_COMPATIBLE", "SEV_SNP_CAPABLE", "TDX_CAPABLE"],
+    },
+    "ubuntu-2404-arm64-v1": {
+        "family": "ubuntu-2404-lts-arm64",
+        "architecture": "ARM64",
+        "features": ["GVNIC", "UEFI_COMPATIBLE"],
+    },
+    # Older images say nothing of their architecture.
+    "ubuntu-2204-v1": {"family": "ubuntu-2204-lts", "features": ["GVNIC", "UEFI_COMPATIBLE"]},
+    "ubuntu-1604-v1": {"family": "ubuntu-1604-lts", "features": ["VIRTIO_SCSI_MULTIQUEUE"]},
 }
-IMAGE_PROJECT = "debian-cloud"
+IMAGE_PROJECT = "ubuntu-os-cloud"
 
 RULES: list[dict[str, Any]] = [
     {

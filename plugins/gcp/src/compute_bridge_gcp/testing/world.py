@@ -122,7 +122,7 @@ class GcpWorld(CloudWorld, SupportsPages):
 
     def image(self) -> ImageRef:
         """Return the image that boots in every machine."""
-        return ImageRef("vm:debian-13")
+        return ImageRef("vm:ubuntu-24.04")
 
     def secrets(self) -> tuple[str, ...]:
         """Return the key, and every token made of it."""
@@ -148,8 +148,8 @@ def config_for(url: str) -> GcpConfig:
         shapes=("e2-*", "n2d-*", "c3-*", "n2-*", "t2a-*"),
         regions=tuple(GcpRegion(name=Region(region), subnetwork=SUBNETWORK) for region in ZONES),
         images=(
-            GcpImage(name="debian-13", project=IMAGE_PROJECT, family="debian-13", confidential=True),
-            GcpImage(name="debian-11", project=IMAGE_PROJECT, image="debian-11-v1"),
+            GcpImage(name="ubuntu-24.04", project=IMAGE_PROJECT, family="ubuntu-2404-lts-amd64", confidential=True),
+            GcpImage(name="ubuntu-22.04", project=IMAGE_PROJECT, image="ubuntu-2204-v1"),
         ),
         host_key=HostKey.INJECTED,
         tdx_zones=TDX_ZONES,
