@@ -180,8 +180,9 @@ async def test_a_zone_that_the_table_names_no_more_is_missed_where_a_machine_was
     order = world.order(await offered(backend, zone="us-central1-a"))
     instance = await make(world, backend, order)
     world.reconfigure(regions=world.config.regions[:1])
-    world.go_down_in("us-central1-a")
     async with world.open() as smaller:
+        assert instance in await smaller.list_owned()
+        world.go_down_in("us-central1-a")
         assert await smaller.offers()
         for ask in (smaller.list_owned, partial(smaller.find, order.token), partial(smaller.terminate, instance.id)):
             async with refused(UnavailableError):
@@ -212,6 +213,35 @@ async def test_a_guest_that_powers_off_has_exited_and_its_disk_goes_with_it(worl
     assert ExitCause.EXITED is seen.cause
     assert await backend.find(order.token) is None
     await end(world, backend, instance.id)
+
+
+@pytest.mark.parametrize(("late_ms", "cause"), [(20_000, ExitCause.LOST), (10**9, ExitCause.EXITED)])
+async def test_a_stop_whose_operation_is_late_is_told_by_it_and_not_waited_for_without_end(
+    world, backend, order, late_ms, cause
+):
+    instance = await make(world, backend, order)
+    world.fake.operations.late_ms = late_ms
+    async with watching(world, backend, instance.id) as [watch]:
+        await world.kill(instance.id)
+        seen = await watch.exit()
+    ended_ms = world.machine_of(instance.id).ended_ms
+    await end(world, backend, instance.id)
+
+    assert (seen.cause, seen.ended_at) == (cause, ended_ms)
+
+
+async def test_a_preemption_whose_operation_is_late_is_told_as_one(world):
+    world.reconfigure(spot=True)
+    async with world.open() as backend:
+        offer = next(one for one in await backend.offers() if one.spot)
+        instance = await make(world, backend, world.order(offer))
+        world.fake.operations.late_ms = 15_000
+        async with watching(world, backend, instance.id) as [watch]:
+            world.physics.preempt(world.machine_of(instance.id).id, notice_ms=30_000)
+            seen = await watch.exit()
+        await end(world, backend, instance.id)
+
+    assert ExitCause.PREEMPTED is seen.cause
 
 
 async def test_a_host_that_breaks_has_lost_the_machine(world, backend, order):

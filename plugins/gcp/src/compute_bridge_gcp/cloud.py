@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 # A machine stands in the listing as soon as its create is accepted; this leaves room for a replica that lags.
 _WINDOW_MS = Milliseconds(10_000)
+# For how long the operation that stopped a machine is looked for.
+_CAUSE_MS = 60_000
 
 
 def zone_and_name(instance: InstanceId) -> tuple[str, str] | None:
@@ -55,7 +57,8 @@ class GcpCloud(NoticedCloud):
         self._config = config
         self._sdk = sdk
         self._pending: dict[Token, tuple[Order, Operation]] = {}
-        self._causes: dict[InstanceId, InstanceExit | None] = {}
+        # Since when each stopped machine has been seen so, by our clock, and the cause that its operations tell.
+        self._stops: dict[InstanceId, tuple[int, InstanceExit | None]] = {}
         self._preemptions = Preemptions(context.name, config.service_account, self._operations_on)
         self.calls = Calls(self._translated, at_once=config.calls_at_once)
         self._metering = Metering(context, self.calls, sdk)
@@ -235,12 +238,23 @@ class GcpCloud(NoticedCloud):
         return await self._metering.metered(machine, allocated) if self._config.metrics else allocated
 
     async def _explained(self, machines: Machines) -> Machines:
-        """Return the machines, the stopped ones with their causes: asked for once a machine, for few stop."""
+        """Return the machines, the stopped ones with their causes: asked for until they are told, for few stop.
+
+        A stop whose operation is not listed yet is of no cause until a while has passed.
+        """
+        now_ms = self._context.clock.monotonic_ms()
         stopped = {id_ for id_, machine in machines.items() if machine.exit is not None and machine.failure is None}
-        self._causes = {id_: cause for id_, cause in self._causes.items() if id_ in stopped}
-        for id_ in stopped - self._causes.keys():
-            self._causes[id_] = await self.exit_of(id_)
-        return {id_: explained(machine, self._causes.get(id_)) for id_, machine in machines.items()}
+        self._stops = {id_: self._stops.get(id_, (now_ms, None)) for id_ in stopped}
+        for id_, (since_ms, cause) in self._stops.items():
+            if cause is None and now_ms - since_ms <= _CAUSE_MS:
+                self._stops[id_] = since_ms, await self.exit_of(id_)
+        return {id_: self._with_cause(machine, now_ms) for id_, machine in machines.items()}
+
+    def _with_cause(self, machine: Machine, now_ms: int) -> Machine:
+        since_ms, cause = self._stops.get(machine.id, (now_ms, None))
+        if machine.id in self._stops and cause is None and now_ms - since_ms < _CAUSE_MS:
+            return evolve(machine, exit=None)
+        return explained(machine, cause)
 
     async def _failed(self, order: Order, operation: Operation) -> BackendError | None:
         if not operation.is_done:

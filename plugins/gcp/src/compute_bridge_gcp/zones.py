@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Set
 
 from compute_bridge.model.ids import BackendName
@@ -13,18 +12,16 @@ logger = logging.getLogger(__name__)
 
 _ZONE = re.compile(r"(?:.*/)?zones/([^/]+)")
 _WHY = "the table does not name it, and nothing of ours is known there"
-# Of the process and not of one backend: a table may be opened that names no more what an earlier one did. Only ever
-# added to, for a zone that falls silent while its last machine goes away tells nothing of that machine.
-_SHOWN: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
 
 
 class Zones:
-    """The zones of one table, and those in which a listing of this process has shown a machine of its owner."""
+    """The zones of one table, and those in which a listing has shown a machine of its owner since it was opened."""
 
     def __init__(self, backend: BackendName, config: GcpConfig) -> None:
         self._backend = backend
         self._config = config
-        self._shown = _SHOWN[config.compute_endpoint, config.project, config.owner]
+        # Only ever added to: a zone that falls silent while its last machine goes away tells nothing of that machine.
+        self._shown: set[str] = set()
         self._left_out: dict[str, frozenset[str]] = {}
 
     def note(self, zones: Iterable[str]) -> None:

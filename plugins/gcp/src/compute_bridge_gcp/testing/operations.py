@@ -44,7 +44,9 @@ class Asked:
 
 
 class Operations:
-    """Every operation, by its name."""
+    """Every operation, by its name. What the vendor did by itself is listed ``late_ms`` after it began."""
+
+    late_ms = 0
 
     def __init__(self, physics: Physics, base: str) -> None:
         self._physics = physics
@@ -110,10 +112,10 @@ class Operations:
         return "", machine.running_ms or machine.ended_ms
 
     def _by_itself(self, machine: Machine) -> list[dict[str, Any]]:
-        told = []
-        if machine.notice_ms and machine.notice_ms <= (machine.ended_ms or machine.notice_ms):
+        told, by_ms = [], self._physics.now_ms() - self.late_ms
+        if machine.notice_ms and machine.notice_ms <= min(by_ms, machine.ended_ms or by_ms):
             told.append(self._event(2, machine, _PREEMPTED, machine.notice_ms))
-        if machine.end is not None and machine.end.why in _BY_ITSELF:
+        if machine.end is not None and machine.end.why in _BY_ITSELF and machine.ended_ms <= by_ms:
             told.append(self._event(1, machine, _BY_ITSELF[machine.end.why], machine.ended_ms))
         return told
 
