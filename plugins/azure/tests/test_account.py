@@ -161,6 +161,15 @@ def test_a_failure_of_which_the_older_list_knows_nothing_is_told_by_the_next(ord
     assert isinstance(second.failure, NoCapacityError)
 
 
+@pytest.mark.parametrize(("power", "state"), [("running", MachineState.RUNNING), ("stopping", MachineState.PENDING)])
+def test_a_change_that_failed_is_no_end_of_a_machine_that_runs(order, power, state):
+    failed = vm(order, provisioningState="Failed")
+    codes = "ProvisioningState/failed/VMExtensionProvisioningError", f"PowerState/{power}"
+    [machine] = seen(machines=[failed], statuses=[status(order, *codes)]).machines.values()
+
+    assert (machine.state, machine.failure, machine.exit) == (state, None, None)
+
+
 def test_a_machine_whose_status_no_list_shows_has_failed_all_the_same(order):
     [machine] = seen(machines=[vm(order, provisioningState="Failed")]).machines.values()
 

@@ -24,6 +24,8 @@ _NAME = re.compile(r"(?P<name>cb-[0-9a-f]{24})(-(nic|ip|os).*)?", re.IGNORECASE)
 # A state on its way, stopping or deallocating, is neither: an eviction, a delete and a power-off from inside all pass
 # through it, so nothing is concluded from it.
 _ENDED = {"stopped": "was powered off from inside; it goes on billing until it is deleted"}
+_UNDER_WAY = ("starting", "running", "stopping", "deallocating")
+_MADE = ("succeeded", "failed")
 _TAKEN = {"deallocated": "was deallocated by someone who may"}
 
 
@@ -130,6 +132,9 @@ class Account:
         )
 
     def _failure(self, one: Json, provisioning: str, codes: list[str]) -> BackendError | None:
+        if _power(codes) in _UNDER_WAY:
+            # It was made: what failed is a change of it, later and by another hand.
+            return None
         told = (failure_of(code, self.backend, str(one.get("location"))) for code in codes)
         if (failure := next(filter(None, told), None)) is not None:
             return failure
@@ -201,7 +206,7 @@ def _state(provisioning: str, codes: Iterable[str]) -> MachineState:
     power = _power(codes)
     if power in _ENDED or power in _TAKEN:
         return MachineState.ENDING
-    return MachineState.RUNNING if power == "running" and provisioning == "succeeded" else MachineState.PENDING
+    return MachineState.RUNNING if power == "running" and provisioning in _MADE else MachineState.PENDING
 
 
 def _codes(view: Json) -> list[str]:
