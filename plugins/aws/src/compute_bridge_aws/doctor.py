@@ -138,7 +138,7 @@ class Doctor:
             some = partial(sdk.spot_prices, region, ["t3.micro"], now, ["Linux/UNIX"])
             yield "ec2:DescribeSpotPriceHistory", some
         if self._config.metrics:
-            queries = metric_queries("i-00000000000000000")
+            queries = metric_queries(["i-00000000000000000"])
             yield "cloudwatch:GetMetricData", partial(sdk.metrics, region, queries, now - timedelta(minutes=5), now)
 
     async def _read(self, action: str, call: Callable[[], Any]) -> str:

@@ -116,7 +116,7 @@ class FakeAws:
         try:
             asked = documents.request(action, json.loads(request.body))
             self._admit(action, who, request)
-            return Response(200, json.dumps(documents.answer(action, do(asked))).encode())
+            return Response(200, json.dumps(documents.answer(action, do(asked)), default=datetime.timestamp).encode())
         except AwsRefusal as refusal:
             code = _document_code(refusal)
             return Response(400, json.dumps({"__type": code, "message": refusal.message}).encode())
@@ -132,7 +132,7 @@ class FakeAws:
             asked = documents.request(action, cbor2.loads(request.body))
             self._admit(action, who, request)
             answer = documents.answer(action, self.beside.metrics(asked))
-            return Response(200, cbor2.dumps(answer), headers)
+            return Response(200, cbor2.dumps(answer, datetime_as_timestamp=True), headers)
         except AwsRefusal as refusal:
             told = {"__type": _document_code(refusal), "message": refusal.message}
             return Response(400, cbor2.dumps(told), headers)
