@@ -86,7 +86,7 @@ async def test_where_no_region_answers_the_failure_is_told(account: AwsWorld):
     account.use(evolve(account.config, spot=True))
     async with account.open() as backend:
         await account.go_down()
-        with pytest.raises(UnavailableError, match="backend aws-under-test: .*could not be reached"):
+        with pytest.raises(UnavailableError, match=r"backend aws-under-test: .*could not be reached"):
             await next_notices(backend)
 
 

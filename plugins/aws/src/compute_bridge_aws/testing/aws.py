@@ -31,12 +31,15 @@ class FakeAws:
         self.skew_ms = 0
         self.refused_next: list[str] = []
         """Codes with which the next calls of EC2 are refused, one each."""
+        self.asked_of_iam: set[str] = set()
+        """Every action that a call wanted."""
         self.ec2 = Ec2(physics, self._require)
         self.beside = Beside(physics, self._require)
         self._wires = {name: Wire(name) for name in ("ec2", "sts")}
         self._documents = {name: Documents(name) for name in ("pricing", "service-quotas", "cloudwatch")}
 
     def _require(self, accesses: list[Access]) -> None:
+        self.asked_of_iam |= {access.action for access in accesses}
         require(self.policy, accesses)
 
     def serve(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ from compute_bridge_aws.testing.ec2_groups import SecurityGroups
 from compute_bridge_aws.testing.ec2_launch import Wanted, wanted
 from compute_bridge_aws.testing.filters import filtered, values
 from compute_bridge_aws.testing.iam import Access
-from compute_bridge_aws.testing.refusal import AwsRefusal
+from compute_bridge_aws.testing.refusal import AwsRefusal, refuse_dry_run
 from compute_bridge_aws.testing.stock import ACCOUNT, SUBNETS, TYPES, VPCS, image
 from compute_bridge_aws.testing.told import state_told, tag_list, told
 
@@ -159,8 +159,7 @@ class Ec2:
         asked = wanted(request, region)
         tags = {} if request.get("DryRun") else self._groups.get(asked.group, region).tags
         self._require(asked.accesses(region, tags))
-        if request.get("DryRun"):
-            raise AwsRefusal("DryRunOperation", "the request would have succeeded")
+        refuse_dry_run(request)
         with self.physics.lock:
             launch = self._launch(asked, request, region)
             if launch.is_new:
@@ -220,8 +219,7 @@ class Ec2:
                 for machine in machines
             ]
         )
-        if request.get("DryRun"):
-            raise AwsRefusal("DryRunOperation", "the request would have succeeded")
+        refuse_dry_run(request)
         ended = [(machine, self.physics.end(machine.id)) for machine in machines]
         return {
             "TerminatingInstances": [
