@@ -82,11 +82,14 @@ class Doctor:
         return answer if isinstance(answer, Finding) else Finding(check, Verdict.OK, answer)
 
     async def _regions(self) -> Finding | str:
-        told = await self._account.read("list the regions", partial(self._sdk.regions, self._config.regions[0].name))
+        told = await self._account.read_anywhere("list the regions", self._sdk.regions)
         states = {one["RegionName"]: str(one.get("OptInStatus", "")) for one in told}
         missing = [table.name for table in self._config.regions if states.get(table.name, "") in ("", "not-opted-in")]
         if missing:
-            mend = "enable them in the account's settings, or leave them out"
+            mend = (
+                "enable them in the account's settings; before you leave one out of the table, see that nothing runs "
+                "there: it is billed all the same"
+            )
             return Finding("regions", Verdict.FAULT, f"not enabled: {', '.join(missing)}"[:500], mend)
         return f"all {len(self._config.regions)} regions are enabled"
 

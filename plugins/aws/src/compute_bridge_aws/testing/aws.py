@@ -90,6 +90,7 @@ class FakeAws:
         try:
             action, _ = wire.request(request.body)
             account = self._admit(action, who, request)
+            self.ec2.require_enabled(who.region)
             self._require([Access(f"sts:{action}", "*")])
             answer = {"Account": account, "Arn": f"arn:aws:iam::{account}:user/bridge", "UserId": "AIDAFAKE"}
             return _xml(200, wire.answer(action, answer))

@@ -39,8 +39,7 @@ class Ec2:
 
         :raises AwsRefusal: if EC2 would refuse it.
         """
-        if region in self.disabled:
-            raise AwsRefusal("AuthFailure", "AWS was not able to validate the provided access credentials")
+        self.require_enabled(region)
         if action.startswith("Describe"):
             self._require([Access(f"ec2:{action}", "*")])
         operations: dict[str, Callable[[Mapping[str, Any], str], Answer]] = {
@@ -67,6 +66,14 @@ class Ec2:
         if action not in operations:
             raise AwsRefusal("InvalidAction", f"this fake has no {action}")
         return operations[action](request, region)
+
+    def require_enabled(self, region: str) -> None:
+        """Refuse whoever calls in a region that is not enabled, as one whom it does not know.
+
+        :raises AwsRefusal: ``AuthFailure``, if it is not.
+        """
+        if region in self.disabled:
+            raise AwsRefusal("AuthFailure", "AWS was not able to validate the provided access credentials")
 
     def _paged(self, request: Mapping[str, Any], key: str, found: list[Any]) -> Answer:
         begin = int(request.get("NextToken", "0"))
