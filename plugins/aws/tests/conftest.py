@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from attrs import evolve
 
 from compute_bridge_aws.backend import AwsBackend
 from compute_bridge_aws.sdk import Access, Sdk
@@ -26,6 +27,14 @@ def account() -> Iterator[AwsWorld]:
 def bare() -> Iterator[AwsWorld]:
     """Run an account whose machines nobody can log in to."""
     with AwsWorld(boots_guests=False) as world:
+        yield world
+
+
+@pytest.fixture
+def quick() -> Iterator[AwsWorld]:
+    """Run one of those in which five minutes are over in a moment, with metrics."""
+    with AwsWorld(boots_guests=False, speed=2000) as world:
+        world.use(evolve(world.config, metrics=True))
         yield world
 
 

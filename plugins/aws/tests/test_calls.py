@@ -2,6 +2,7 @@
 
 import anyio
 import pytest
+from attrs import evolve
 
 from compute_bridge.cloud.tags import TOKEN, tags_of, token_word
 from compute_bridge.model.ids import InstanceId
@@ -11,6 +12,8 @@ from compute_bridge_aws.backend import AwsBackend
 from compute_bridge_aws.testing.world import AwsWorld
 
 _LISTINGS = 2
+_PERIOD_MS = 300_000
+_CHECKPOINTS = 2
 
 
 @pytest.mark.anyio
@@ -78,3 +81,25 @@ async def test_a_listing_costs_one_call_a_region_whatever_runs(bare: AwsWorld, n
     assert listings >= _LISTINGS
     # Each machine is looked for in its own region's listing.
     assert listings - 1 <= calls <= 2 * listings
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("number", "questions"), [(1, 1), (20, 1), (167, 2)])
+async def test_metrics_cost_no_listing_of_their_own_and_a_question_for_166_leases(
+    bare: AwsWorld, number: int, questions: int
+):
+    bare.use(evolve(bare.config, metrics=True))
+    async with bare.open() as backend:
+        [offer, *_] = await backend.offers()
+        machines = populate(bare, offer, number)
+        calls = []
+        for _ in range(_CHECKPOINTS):
+            # So that no period is over while they are asked.
+            await bare.clock.sleep_ms(_PERIOD_MS - bare.clock.utc_ms() % _PERIOD_MS)
+            before = {op: bare.physics.count(op) for op in ("DescribeInstances", "GetMetricData")}
+            async with anyio.create_task_group() as tasks:
+                for machine in machines:
+                    tasks.start_soon(backend.usage, machine)
+            calls.append({op: bare.physics.count(op) - count for op, count in before.items()})
+
+    assert calls == [{"DescribeInstances": 1, "GetMetricData": questions}] * _CHECKPOINTS

@@ -8,10 +8,21 @@ from attrs import evolve
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.ports.doctor import Finding, Verdict
 from compute_bridge_aws.backend import AwsBackend
-from compute_bridge_aws.testing.stock import OLD_IMAGES
+from compute_bridge_aws.sdk import Operation, service_model
+from compute_bridge_aws.testing.stock import OLD_IMAGES, VPCS
 from compute_bridge_aws.testing.world import AwsWorld
 
 pytestmark = pytest.mark.anyio
+
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/0"
+KEY_CALLS = ("CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKeyWithoutPlaintext", "ReEncrypt*")
+OF_A_GROUP = (
+    "AuthorizeSecurityGroupEgress",
+    "AuthorizeSecurityGroupIngress",
+    "DeleteSecurityGroup",
+    "RevokeSecurityGroupEgress",
+    "RevokeSecurityGroupIngress",
+)
 
 
 async def examine(world: AwsWorld) -> dict[str, Finding]:
@@ -32,14 +43,61 @@ def without(policy: Any, action: str) -> dict[str, Any]:
     return {**policy, "Statement": [rest(one) for one in policy["Statement"]]}
 
 
+def allowed(policy: Any) -> set[str]:
+    many = [one["Action"] for one in policy["Statement"] if one["Effect"] == "Allow"]
+    return {name for actions in many for name in ([actions] if isinstance(actions, str) else actions)}
+
+
+def furnish(world: AwsWorld) -> None:
+    """Have a machine and a security group of ours in one region."""
+    tags = {"cb-owner": "operator-1"}
+    world.physics.launch(region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id="i-00000000", tags=tags)
+    rules: dict[str, Any] = {"IpPermissions": frozenset(), "IpPermissionsEgress": frozenset()}
+    group = {"GroupName": "cb-isolated-0", "Description": "", "VpcId": VPCS["eu-west-1"], **rules}
+    world.physics.add("security-group", "sg-00000000", place="eu-west-1", tags=tags, document=group)
+
+
+def unknown(found: dict[str, Finding]) -> set[str]:
+    """Return the actions that the doctor says it does not know about."""
+    return {check.split()[1] for check, one in found.items() if one.verdict is Verdict.UNKNOWN}
+
+
+async def test_every_permission_of_the_policy_is_asked_for_or_said_to_be_unknown(bare: AwsWorld):
+    only = bare.config.regions[:1]
+    bare.use(evolve(bare.config, spot=True, metrics=True, kms_key=KEY, regions=only))
+    fresh = unknown(await examine(bare))
+    before = set(bare.aws.asked_of_iam)
+    furnish(bare)
+    made = bare.physics.resource("security-group", "sg-00000000")
+    later = await examine(bare)
+
+    assert before | fresh == bare.aws.asked_of_iam | unknown(later) == allowed(bare.aws.policy)
+    assert before & fresh == bare.aws.asked_of_iam & unknown(later) == set()
+    # Of a key nothing can be known; all else is, once there is what it can be asked of.
+    assert unknown(later) == {"kms:" + name for name in KEY_CALLS}
+    assert all("until the first machine starts" in later[f"permission kms:{name}"].detail for name in KEY_CALLS)
+    assert {one.verdict for one in later.values()} == {Verdict.OK, Verdict.UNKNOWN}
+    assert bare.physics.resource("security-group", "sg-00000000") == made
+    assert len(bare.physics.existing()) == 1
+
+
+def test_aws_has_a_dry_run_of_every_call_that_changes_something():
+    ec2 = service_model("ec2")
+    changing = {one for one in Operation if one.action.startswith("ec2:") and "Describe" not in one.name_in_api}
+
+    assert {Operation.RUN, Operation.UNMAKE_GROUP} <= changing
+    assert all("DryRun" in ec2.operation_model(one.name_in_api).input_shape.members for one in changing)
+
+
 async def test_a_fresh_account_is_well_but_for_what_cannot_be_asked_yet(bare: AwsWorld):
     found = await examine(bare)
 
     assert next(iter(found)) == "identity"
     assert "arn:aws:iam::123456789012:user/bridge of account 123456789012" == found["identity"].detail
     assert {
-        "permission ec2:TerminateInstances eu-west-1",
-        "permission ec2:TerminateInstances us-east-2",
+        f"permission ec2:{action} {region}"
+        for action in (*OF_A_GROUP, "TerminateInstances")
+        for region in ("eu-west-1", "us-east-2")
     } == set(wrong(found))
     assert {
         "clock",
@@ -87,6 +145,8 @@ async def test_a_wrong_clock_is_a_fault(bare: AwsWorld):
         ("ec2:RunInstances", "permission ec2:RunInstances eu-west-1"),
         ("ec2:CreateTags", "permission ec2:RunInstances eu-west-1"),
         ("ec2:CreateSecurityGroup", "permission ec2:CreateSecurityGroup eu-west-1"),
+        ("ec2:CreateTags", "permission spot ec2:RunInstances eu-west-1"),
+        *((f"ec2:{action}", f"permission ec2:{action} eu-west-1") for action in (*OF_A_GROUP, "TerminateInstances")),
         ("ec2:DescribeInstances", "permission ec2:DescribeInstances eu-west-1"),
         ("ec2:DescribeSpotInstanceRequests", "permission ec2:DescribeSpotInstanceRequests eu-west-1"),
         ("ec2:DescribeSpotPriceHistory", "permission ec2:DescribeSpotPriceHistory eu-west-1"),
@@ -99,6 +159,7 @@ async def test_a_wrong_clock_is_a_fault(bare: AwsWorld):
 )
 async def test_a_permission_that_is_missing_is_named(bare: AwsWorld, action: str, check: str):
     bare.use(evolve(bare.config, spot=True, metrics=True))
+    furnish(bare)
     bare.aws.policy = without(bare.aws.policy, action)
     found = await examine(bare)
 
@@ -106,17 +167,15 @@ async def test_a_permission_that_is_missing_is_named(bare: AwsWorld, action: str
     assert "UnauthorizedOperation" in found[check].detail or "AccessDenied" in found[check].detail
 
 
-async def test_a_permission_to_end_is_asked_of_a_machine_of_ours(bare: AwsWorld):
-    bare.physics.launch(
-        region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id="i-00000000", tags={"cb-owner": "operator-1"}
-    )
-    allowed = await examine(bare)
-    bare.aws.policy = without(bare.aws.policy, "ec2:TerminateInstances")
-    denied = await examine(bare)
-    check = "permission ec2:TerminateInstances eu-west-1"
+async def test_the_permission_to_make_a_spot_request_is_asked_apart(bare: AwsWorld):
+    firm = bare.aws.policy
+    bare.use(evolve(bare.config, spot=True))
+    # As it was printed for a table without spot.
+    bare.aws.policy = firm
+    found = await examine(bare)
 
-    assert [allowed[check].verdict, denied[check].verdict] == [Verdict.OK, Verdict.FAULT]
-    assert len(bare.physics.existing()) == 1
+    assert found["permission ec2:RunInstances eu-west-1"].verdict is Verdict.OK
+    assert found["permission spot ec2:RunInstances eu-west-1"].verdict is Verdict.FAULT
 
 
 async def test_images_subnets_and_regions_that_are_not_there_are_faults(bare: AwsWorld):

@@ -8,6 +8,7 @@ from attrs import evolve
 
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.ports.backend import Backend, ExitCause, Instance, Offer
+from compute_bridge.ports.doctor import Verdict
 from compute_bridge.ports.errors import (
     BackendError,
     CredentialsError,
@@ -216,14 +217,24 @@ async def test_a_region_that_is_not_to_be_seen_holds_up_no_lease_of_another(acco
     assert await account.running() == frozenset()
 
 
-async def test_a_dead_region_takes_no_other_down_with_it(account: AwsWorld):
-    account.physics.go_down("eu-west-1")
-    account.use(evolve(account.config, regions=account.config.regions[::-1]))
-    async with account.open_backend() as backend:
+@pytest.mark.parametrize("how", ["dead", "not enabled"])
+async def test_the_first_region_of_the_table_takes_no_other_down_with_it(account: AwsWorld, how: str):
+    first, other = (table.name for table in account.config.regions)
+    if how == "dead":
+        account.physics.go_down(first)
+    else:
+        account.aws.ec2.disabled = {first}
+    async with account.open() as backend:
         assert isinstance(backend, AwsBackend)
-        catalog = await backend.fetch_catalog()
+        instance = await backend.provision(account.order((await backend.offers())[0]))
+        declared = {capability.region for capability in backend.capabilities()}
+        found = {finding.check: finding.verdict for finding in await backend.examine()}
+        await backend.terminate(instance.id)
 
-    assert {row.region for row in catalog.rows} == {"us-east-2"}
+    assert declared == {other}
+    assert (found["identity"], found[f"permission ec2:RunInstances {other}"]) == (Verdict.OK, Verdict.OK)
+    assert found[f"permission ec2:DescribeInstances {first}"] is not Verdict.OK
+    assert (found.get("regions") is Verdict.FAULT) is (how == "not enabled")
 
 
 async def test_a_group_that_was_deleted_is_made_again(account: AwsWorld, backend: AwsBackend):

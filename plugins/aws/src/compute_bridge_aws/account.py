@@ -8,6 +8,7 @@ import anyio
 from anyio import to_thread
 
 from compute_bridge.cloud.calls import Calls
+from compute_bridge.cloud.every import answers
 from compute_bridge.ports.backend import BackendContext
 from compute_bridge.ports.errors import BackendError, CredentialsError
 from compute_bridge_aws.config import AwsConfig
@@ -79,13 +80,35 @@ class Account:
         await self.prove()
         return await self._calls.change(doing, call)
 
+    async def read_anywhere(self, doing: str, call: Callable[[str], T]) -> T:
+        """Return what a call tells that every region tells alike; see :meth:`read`.
+
+        :raises BackendError: in place of the first region's error, if no region answers.
+        """
+        await self.prove()
+        return await self._anywhere(doing, call)
+
+    async def _anywhere(self, doing: str, call: Callable[[str], T]) -> T:
+        # One that is dead or not enabled for the account must not hide the others, wherever the table names it.
+        first, *others = (table.name for table in self.config.regions)
+
+        async def read(region: str) -> T:
+            return await self._calls.read(f"{doing} from {region}", partial(call, region))
+
+        try:
+            return await read(first)
+        except BackendError:
+            told, _ = await answers({region: partial(read, region) for region in others})
+            if not told:
+                raise
+            return next(told[region] for region in others if region in told)
+
     async def ask_identity(self) -> dict[str, object]:
         """Return the identity behind the credentials, and the answer's headers, whether or not it is the pinned one.
 
         :raises BackendError: in place of the SDK's error.
         """
-        region = self.config.regions[0].name
-        return await self._calls.read("learn whose account this is", partial(self.sdk.identity, region))
+        return await self._anywhere("learn whose account this is", self.sdk.identity)
 
     async def prove(self) -> None:
         """Refuse to act under any account but the table's.

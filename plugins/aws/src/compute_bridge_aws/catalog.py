@@ -13,7 +13,7 @@ from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.rates import CostBasis, UnitNanos
 from compute_bridge.model.resources import Posture, Resources, Zone
 from compute_bridge.model.units import NanosPerHour, UtcMs
-from compute_bridge.ports.errors import BackendError, UnavailableError
+from compute_bridge.ports.errors import UnavailableError
 from compute_bridge_aws import prices
 from compute_bridge_aws.account import Account
 from compute_bridge_aws.config import AwsConfig, AwsRegion
@@ -105,24 +105,12 @@ class Shelf:
         )
 
     async def _usable(self) -> list[AwsRegion]:
-        told = await self._regions()
+        told = await self._account.read_anywhere("list the regions", self._account.sdk.regions)
         usable = {one["RegionName"] for one in told if one.get("OptInStatus", _USABLE[0]) in _USABLE}
         for table in self._config.regions:
             if table.name not in usable:
                 logger.warning("region %s is left out of the catalog: it is not enabled for the account", table.name)
         return [table for table in self._config.regions if table.name in usable]
-
-    async def _regions(self) -> list[dict[str, Any]]:
-        # Any region tells of all; one that is dead or not enabled must not hide the others.
-        failure: BackendError | None = None
-        for table in self._config.regions:
-            try:
-                call = partial(self._account.sdk.regions, table.name)
-                return await self._account.read(f"list the regions from {table.name}", call)
-            except BackendError as error:
-                failure = failure or error
-        assert failure is not None  # noqa: S101 - the table has a region
-        raise failure
 
     # --- one region -----------------------------------------------------------------------------
 

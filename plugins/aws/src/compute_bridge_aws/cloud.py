@@ -4,14 +4,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from compute_bridge.cloud.every import every
 from compute_bridge.cloud.machine import Machine, Machines
 from compute_bridge.cloud.notices import NoticedCloud, Recent
 from compute_bridge.cloud.tags import OWNER, token_word
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.model.resources import Posture
-from compute_bridge.model.units import Milliseconds, UtcMs
+from compute_bridge.model.units import Milliseconds
 from compute_bridge.model.usage import UsageMetrics
 from compute_bridge.ports.backend import DeadMansSwitch, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import BackendError, UnavailableError, UnservableError
@@ -23,18 +22,15 @@ from compute_bridge_aws.errors import MISMATCH, NOT_FOUND
 from compute_bridge_aws.group import Groups
 from compute_bridge_aws.image import Images
 from compute_bridge_aws.launch import MAX_USER_DATA, launch_request, user_data
-from compute_bridge_aws.machine_of import exit_in, failure_in, join, machine_of, split
-from compute_bridge_aws.metrics import metered
+from compute_bridge_aws.machine_of import exit_in, failure_in, machine_of, split, vcpus_in
+from compute_bridge_aws.metrics import Metering
+from compute_bridge_aws.notices import Notices
 from compute_bridge_aws.quotas import Quotas
 
 # EC2's listings are eventually consistent; a machine that was accepted may be missing for about a minute.
 _WINDOW_MS = Milliseconds(60_000)
 _GROUP_AGAIN_MS = 2000
 _ENDED = ("shutting-down", "terminated", "stopping", "stopped")
-
-
-MARKED = "marked-for-termination"
-"""The status of a spot request whose machine will be taken away within two minutes."""
 
 
 def _named(name: str, *values: str) -> dict[str, Any]:
@@ -52,6 +48,8 @@ class AwsCloud(NoticedCloud):
         self._images = Images(account)
         self._quotas = Quotas(account)
         self._shelf = Shelf(account, self._images)
+        self._metering = Metering(account)
+        self._notices = Notices(account)
 
     @property
     def switch(self) -> DeadMansSwitch:
@@ -187,7 +185,10 @@ class AwsCloud(NoticedCloud):
         read = partial(
             machine_of, backend=self._account.name, region=place, public=self._config.public_address, now=now
         )
-        return {machine.id: machine for machine in map(read, answers) if machine is not None}
+        told = [(machine, answer) for answer in answers if (machine := read(answer)) is not None]
+        found = {machine.id: machine for machine, _ in told}
+        self._metering.note(place, found, {machine.id: vcpus_in(answer) for machine, answer in told})
+        return found
 
     async def exit_of(self, instance: InstanceId) -> InstanceExit | None:
         """Return what EC2 remembers of an end, for about an hour."""
@@ -205,22 +206,11 @@ class AwsCloud(NoticedCloud):
 
         One call a region, and none at all where no spot capacity is sold.
         """
-        regions = self._config.regions if self._config.spot else ()
-        found = await every({region.name: partial(self._marked, region.name) for region in regions})
-        return tuple(notice for notices in found.values() for notice in notices)
-
-    async def _marked(self, region: str) -> list[Interruption]:
-        filters = [_named("status-code", MARKED), _named(f"tag:{OWNER}", self._config.owner)]
-        requests = await self._account.read(
-            f"list spot requests in {region}", partial(self._sdk.spot_requests, region, filters)
-        )
-        return [
-            Interruption(join(region, one["InstanceId"]), UtcMs(0), MARKED) for one in requests if "InstanceId" in one
-        ]
+        return await self._notices.standing()
 
     async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
         """Return ``allocated`` with CloudWatch's figures, where the table wants them."""
-        return await metered(self._account, machine, allocated) if self._config.metrics else allocated
+        return await self._metering.metered(machine, allocated) if self._config.metrics else allocated
 
     # --- ending ---------------------------------------------------------------------------------
 

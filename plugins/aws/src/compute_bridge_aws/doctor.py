@@ -10,20 +10,18 @@ from typing import Any
 from compute_bridge.cloud.tags import OWNER
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.ports.doctor import Finding, Verdict
-from compute_bridge.ports.errors import BackendError, CredentialsError
-from compute_bridge_aws.account import Account, code_of
-from compute_bridge_aws.catalog import Shape, Shelf
+from compute_bridge.ports.errors import BackendError
+from compute_bridge_aws.account import Account
 from compute_bridge_aws.config import AwsRegion
-from compute_bridge_aws.errors import PASSED_DRY_RUN
+from compute_bridge_aws.dry_runs import DryRuns
+from compute_bridge_aws.finding import failed
 from compute_bridge_aws.group import NOT_PUBLIC
-from compute_bridge_aws.image import Images, faults_of
-from compute_bridge_aws.launch import Image, probe_request
+from compute_bridge_aws.image import faults_of
 from compute_bridge_aws.metrics import metric_queries
 from compute_bridge_aws.quotas import Quotas, code_for, used_by
 
 # Source: AWS General Reference, Signature Version 4: a request is valid within five minutes of its time stamp.
 _SKEW_MS = 60_000
-_POLICY = "attach the policy that 'compute-bridge aws policy' prints"
 _FEW_ADDRESSES = 16
 
 
@@ -34,6 +32,7 @@ class Doctor:
         self._account = account
         self._config = account.config
         self._sdk = account.sdk
+        self._dry_runs = DryRuns(account)
 
     async def examine(self) -> tuple[Finding, ...]:
         """Return the identity, and then what stands with it; nothing more under an identity that is not the pinned."""
@@ -47,7 +46,7 @@ class Doctor:
         try:
             told = await self._account.ask_identity()
         except BackendError as error:
-            return (_failed("identity", error),)
+            return (failed("identity", error),)
         account, arn = str(told.get("Account", "")), str(told.get("Arn", ""))
         if account != self._config.account_id:
             mend = "change the credentials, or account_id"
@@ -72,20 +71,25 @@ class Doctor:
         for table in self._config.regions:
             async for finding in self._region(table):
                 yield finding
+        for finding in self._dry_runs.keys():
+            yield finding
 
     async def _asked(self, check: str, ask: Callable[[], Awaitable[Finding | str]]) -> Finding:
         try:
             answer = await ask()
         except BackendError as error:
-            return _failed(check, error)
+            return failed(check, error)
         return answer if isinstance(answer, Finding) else Finding(check, Verdict.OK, answer)
 
     async def _regions(self) -> Finding | str:
-        told = await self._account.read("list the regions", partial(self._sdk.regions, self._config.regions[0].name))
+        told = await self._account.read_anywhere("list the regions", self._sdk.regions)
         states = {one["RegionName"]: str(one.get("OptInStatus", "")) for one in told}
         missing = [table.name for table in self._config.regions if states.get(table.name, "") in ("", "not-opted-in")]
         if missing:
-            mend = "enable them in the account's settings, or leave them out"
+            mend = (
+                "enable them in the account's settings; before you leave one out of the table, see that nothing runs "
+                "there: it is billed all the same"
+            )
             return Finding("regions", Verdict.FAULT, f"not enabled: {', '.join(missing)}"[:500], mend)
         return f"all {len(self._config.regions)} regions are enabled"
 
@@ -113,7 +117,7 @@ class Doctor:
             yield finding
         for finding in await self._either(f"images {table.name}", self._images, table):
             yield finding
-        for finding in await self._either(f"permission ec2:RunInstances {table.name}", self._changes, table):
+        for finding in await self._either(f"permission ec2:RunInstances {table.name}", self._dry_runs.of, table):
             yield finding
 
     async def _either(
@@ -122,7 +126,7 @@ class Doctor:
         try:
             return await look(table)
         except BackendError as error:
-            return [_failed(check, error)]
+            return [failed(check, error)]
 
     def _reads(self, table: AwsRegion) -> Iterator[tuple[str, Callable[[], Any]]]:
         sdk, region = self._sdk, table.name
@@ -138,7 +142,7 @@ class Doctor:
             some = partial(sdk.spot_prices, region, ["t3.micro"], now, ["Linux/UNIX"])
             yield "ec2:DescribeSpotPriceHistory", some
         if self._config.metrics:
-            queries = metric_queries("i-00000000000000000")
+            queries = metric_queries(["i-00000000000000000"])
             yield "cloudwatch:GetMetricData", partial(sdk.metrics, region, queries, now - timedelta(minutes=5), now)
 
     async def _read(self, action: str, call: Callable[[], Any]) -> str:
@@ -193,64 +197,6 @@ class Doctor:
             return Finding(check, Verdict.FAULT, f"{id_} {detail}", mend)
         return Finding(check, Verdict.OK, id_)
 
-    # --- what would change something, as dry runs -------------------------------------------------
-
-    async def _changes(self, table: AwsRegion) -> list[Finding]:
-        shelf = Shelf(self._account, Images(self._account))
-        shapes, zones = await shelf.shapes(table), sorted(await shelf.zones(table))
-        sold = [(zone, shapes[shape]) for zone, shape in zones if shape in shapes]
-        if not sold:
-            mend = "look at shapes, architecture and confidential"
-            return [Finding(f"machine types {table.name}", Verdict.FAULT, "no zone of the table has any", mend)]
-        findings = [await self._may_run(table, *sold[0]), await self._may_make_groups(table)]
-        return [*findings, await self._may_end(table)]
-
-    async def _may_run(self, table: AwsRegion, zone: str, shape: Shape) -> Finding:
-        id_ = min(table.images.values())
-        told = await self._account.read("see an image", partial(self._sdk.images, table.name, [id_]))
-        if not told:
-            return Finding(f"permission ec2:RunInstances {table.name}", Verdict.UNKNOWN, f"without image {id_}")
-        image = Image(id_, str(told[0].get("RootDeviceName", "")), 8)
-        request = probe_request(self._config, image=image, shape=shape.name, subnet=table.subnets[zone])
-        return await self._dry("ec2:RunInstances", table, partial(self._sdk.run, table.name, request))
-
-    async def _may_make_groups(self, table: AwsRegion) -> Finding:
-        ids = [min(table.subnets.values())]
-        [subnet, *_] = await self._account.read("see a subnet", partial(self._sdk.subnets, table.name, ids)) or [{}]
-        tags = [{"Key": OWNER, "Value": self._config.owner}]
-        request = {
-            "DryRun": True,
-            "GroupName": "cb-dry-run",
-            "Description": "a dry run",
-            "VpcId": subnet.get("VpcId", "vpc-00000000"),
-            "TagSpecifications": [{"ResourceType": "security-group", "Tags": tags}],
-        }
-        return await self._dry("ec2:CreateSecurityGroup", table, partial(self._sdk.make_group, table.name, request))
-
-    async def _may_end(self, table: AwsRegion) -> Finding:
-        filters = [
-            {"Name": f"tag:{OWNER}", "Values": [self._config.owner]},
-            {"Name": "instance-state-name", "Values": ["pending", "running"]},
-        ]
-        own = await self._account.read("list machines", partial(self._sdk.instances, table.name, filters))
-        if not own:
-            detail = "no machine of ours to ask about: asked again once there is one"
-            return Finding(f"permission ec2:TerminateInstances {table.name}", Verdict.UNKNOWN, detail)
-        call = partial(self._sdk.dry_terminate, table.name, own[0]["InstanceId"])
-        return await self._dry("ec2:TerminateInstances", table, call)
-
-    async def _dry(self, action: str, table: AwsRegion, call: Callable[[], Any]) -> Finding:
-        check = f"permission {action} {table.name}"
-        try:
-            await self._account.read(f"ask for {action}", call)
-        except BackendError as error:
-            if code_of(error) == PASSED_DRY_RUN:
-                return Finding(check, Verdict.OK, "a dry run passed")
-            return _failed(check, error)
-        return Finding(
-            check, Verdict.UNKNOWN, "AWS did not take it for a dry run", "report this to the plugin's author"
-        )
-
 
 def _quota(check: str, limit: float | None, used: int) -> Finding:
     if limit is None:
@@ -261,13 +207,3 @@ def _quota(check: str, limit: float | None, used: int) -> Finding:
         if used < limit
         else Finding(check, Verdict.FAULT, detail, "ask AWS to raise the quota")
     )
-
-
-def _failed(check: str, error: BackendError) -> Finding:
-    verdict = Verdict.UNKNOWN
-    mend = ""
-    if isinstance(error, CredentialsError):
-        verdict, mend = Verdict.FAULT, _POLICY if check.startswith("permission") else "see the credentials"
-    elif code_of(error).startswith(("Invalid", "Unsupported", "Missing")):
-        verdict = Verdict.FAULT
-    return Finding(check, verdict, str(error)[:500], mend)

@@ -22,6 +22,10 @@ GUEST_GRACE_MS = Milliseconds(60_000)
 
 _METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"}
 _SNP = {"AmdSevSnp": "enabled"}
+_SPOT = {
+    "MarketType": "spot",
+    "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
+}
 _KINDS = ("instance", "volume", "network-interface")
 
 
@@ -57,20 +61,16 @@ def launch_request(order: Order, config: AwsConfig, region: AwsRegion, *, image:
     if order.offer.posture is Posture.SEV_SNP:
         request["CpuOptions"] = _SNP
     if order.offer.spot:
-        request["InstanceMarketOptions"] = {
-            "MarketType": "spot",
-            "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
-        }
+        request["InstanceMarketOptions"] = _SPOT
     return request
 
 
-def probe_request(config: AwsConfig, *, image: Image, shape: str, subnet: str) -> dict[str, Any]:
+def probe_request(config: AwsConfig, *, image: Image, shape: str, subnet: str, spot: bool) -> dict[str, Any]:
     """Return what a dry run asks: a request as ``launch_request`` makes them, of nobody, in the VPC's own group."""
     nic = _interface(config, subnet=subnet, group="")
     del nic["Groups"]
     tags = [{"Key": OWNER, "Value": config.owner}]
     return {
-        "DryRun": True,
         "MinCount": 1,
         "MaxCount": 1,
         "ImageId": image.id,
@@ -79,8 +79,9 @@ def probe_request(config: AwsConfig, *, image: Image, shape: str, subnet: str) -
         "MetadataOptions": _METADATA,
         "NetworkInterfaces": [nic],
         "BlockDeviceMappings": [_root_disk(image.least_gib, config, image)],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _KINDS],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in _kinds(spot=spot)],
         **({"CpuOptions": _SNP} if config.confidential else {}),
+        **({"InstanceMarketOptions": _SPOT} if spot else {}),
     }
 
 
@@ -109,5 +110,8 @@ def _root_disk(size_gib: int, config: AwsConfig, image: Image) -> dict[str, Any]
 def _tagged(order: Order, config: AwsConfig) -> list[dict[str, Any]]:
     tags = {NAME: order.ownership.name, **tags_of(order, config)}
     pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
-    kinds = [*_KINDS, *(["spot-instances-request"] if order.offer.spot else [])]
-    return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
+    return [{"ResourceType": kind, "Tags": pairs} for kind in _kinds(spot=order.offer.spot)]
+
+
+def _kinds(*, spot: bool) -> tuple[str, ...]:
+    return (*_KINDS, "spot-instances-request") if spot else _KINDS

@@ -74,6 +74,12 @@ def machine_of(
     )
 
 
+def vcpus_in(answer: Mapping[str, Any]) -> int:
+    """Return how many vCPUs a machine has, 0 where that is not told."""
+    options = answer.get("CpuOptions", {})
+    return int(options.get("CoreCount", 0) * options.get("ThreadsPerCore", 0))
+
+
 def exit_in(answer: Mapping[str, Any], *, now: int) -> InstanceExit | None:
     """Return the end that is told of a machine of ours, if it has ended."""
     owned = _owned(answer)

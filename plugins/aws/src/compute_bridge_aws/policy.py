@@ -20,6 +20,10 @@ READS: Final = (
     "servicequotas:ListServiceQuotas",
     "sts:GetCallerIdentity",
 )
+_USE_KEY = ("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*")
+_LEND_KEY = "kms:CreateGrant"
+KEY_ACTIONS: Final = (*_USE_KEY, _LEND_KEY)
+"""What EC2 does with a key of the table, in the name of who starts the machine."""
 _METRICS = "cloudwatch:GetMetricData"
 _MADE = ("instance", "volume", "network-interface")
 
@@ -119,13 +123,13 @@ def _keys(config: AwsConfig) -> Iterator[dict[str, Any]]:
     yield {
         "Sid": "EncryptDisks",
         "Effect": "Allow",
-        "Action": ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"],
+        "Action": [*_USE_KEY],
         "Resource": config.kms_key,
     }
     yield {
         "Sid": "LendTheKey",
         "Effect": "Allow",
-        "Action": "kms:CreateGrant",
+        "Action": _LEND_KEY,
         "Resource": config.kms_key,
         "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
     }

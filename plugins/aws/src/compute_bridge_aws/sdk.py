@@ -58,6 +58,12 @@ class Operation(Enum):
         """The operation as AWS spells it."""
         return "".join(word.capitalize() for word in self.value[1].split("_"))
 
+    @property
+    def action(self) -> str:
+        """The operation as a policy allows it."""
+        service = self.value[0].replace("-", "")
+        return f"{service}:{self.name_in_api}"
+
 
 @frozen
 class Access:
@@ -262,9 +268,9 @@ class Sdk:
         """End one machine; one that has ended is no error, one that is not known is."""
         self._call(Operation.TERMINATE, region, InstanceIds=[id_], SkipOsShutdown=True)
 
-    def dry_terminate(self, region: str, id_: str) -> None:
-        """Ask whether a machine might be ended; nothing is."""
-        self._call(Operation.TERMINATE, region, InstanceIds=[id_], DryRun=True)
+    def dry_run(self, operation: Operation, region: str, request: dict[str, Any]) -> None:
+        """Ask whether a call might be made, which always fails: by what code, says it; nothing is changed."""
+        self._call(operation, region, once=True, **request, DryRun=True)
 
     def spot_requests(self, region: str, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return spot requests; one whose machine is about to be taken has the status ``marked-for-termination``."""

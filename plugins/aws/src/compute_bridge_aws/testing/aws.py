@@ -31,12 +31,15 @@ class FakeAws:
         self.skew_ms = 0
         self.refused_next: list[str] = []
         """Codes with which the next calls of EC2 are refused, one each."""
+        self.asked_of_iam: set[str] = set()
+        """Every action that a call wanted."""
         self.ec2 = Ec2(physics, self._require)
         self.beside = Beside(physics, self._require)
         self._wires = {name: Wire(name) for name in ("ec2", "sts")}
         self._documents = {name: Documents(name) for name in ("pricing", "service-quotas", "cloudwatch")}
 
     def _require(self, accesses: list[Access]) -> None:
+        self.asked_of_iam |= {access.action for access in accesses}
         require(self.policy, accesses)
 
     def serve(self, request: Request) -> Response:
@@ -87,6 +90,7 @@ class FakeAws:
         try:
             action, _ = wire.request(request.body)
             account = self._admit(action, who, request)
+            self.ec2.require_enabled(who.region)
             self._require([Access(f"sts:{action}", "*")])
             answer = {"Account": account, "Arn": f"arn:aws:iam::{account}:user/bridge", "UserId": "AIDAFAKE"}
             return _xml(200, wire.answer(action, answer))
@@ -116,7 +120,7 @@ class FakeAws:
         try:
             asked = documents.request(action, json.loads(request.body))
             self._admit(action, who, request)
-            return Response(200, json.dumps(documents.answer(action, do(asked))).encode())
+            return Response(200, json.dumps(documents.answer(action, do(asked)), default=datetime.timestamp).encode())
         except AwsRefusal as refusal:
             code = _document_code(refusal)
             return Response(400, json.dumps({"__type": code, "message": refusal.message}).encode())
@@ -132,7 +136,7 @@ class FakeAws:
             asked = documents.request(action, cbor2.loads(request.body))
             self._admit(action, who, request)
             answer = documents.answer(action, self.beside.metrics(asked))
-            return Response(200, cbor2.dumps(answer), headers)
+            return Response(200, cbor2.dumps(answer, datetime_as_timestamp=True), headers)
         except AwsRefusal as refusal:
             told = {"__type": _document_code(refusal), "message": refusal.message}
             return Response(400, cbor2.dumps(told), headers)

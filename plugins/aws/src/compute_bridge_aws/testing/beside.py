@@ -1,28 +1,39 @@
 """What stands beside EC2: the price list, the quotas and the metrics."""
 
 import json
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Container, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.matter import Refusal
 from compute_bridge_aws.testing.iam import Access
 from compute_bridge_aws.testing.refusal import AwsRefusal
-from compute_bridge_aws.testing.stock import BY_NAME, TYPES, VOLUME_PRICE
+from compute_bridge_aws.testing.stock import TYPES, VOLUME_PRICE
 
 Answer = dict[str, Any]
 _PERIOD_S = 300
+MAX_QUERIES = 500
+"""Source: CloudWatch API reference, GetMetricData."""
 
 
 class Beside:
-    """The other services. ``page`` is the most that a page of theirs holds."""
+    """The other services. ``page`` is the most that a page of theirs holds.
+
+    ``metric_status`` is what CloudWatch says of each series, and ``metrics_late_ms`` how late it tells of a
+    moment; the periods that begin at ``metrics_withheld`` it does not tell, and ``metrics_asked_from`` are the seconds
+    from which on it was asked.
+    """
 
     def __init__(self, physics: Physics, require: Callable[[list[Access]], None]) -> None:
         self._physics = physics
         self._require = require
         self.page = 100
         self.volume_price = VOLUME_PRICE
+        self.metric_status = "Complete"
+        self.metrics_late_ms = 0
+        self.metrics_withheld: Container[int] = ()
+        self.metrics_asked_from: list[float] = []
 
     # --- pricing --------------------------------------------------------------------------------
 
@@ -88,22 +99,36 @@ class Beside:
     def metrics(self, request: Mapping[str, Any]) -> Answer:
         """Answer GetMetricData: a machine is half busy, and takes 1000 bytes in and sends 2000 each period."""
         self._require([Access("cloudwatch:GetMetricData", "*")])
-        return {"MetricDataResults": [self._series(one, request) for one in request["MetricDataQueries"]]}
+        queries = request["MetricDataQueries"]
+        start, end = (_seconds(request[name]) for name in ("StartTime", "EndTime"))
+        if len(queries) > MAX_QUERIES or len({one["Id"] for one in queries}) < len(queries) or start >= end:
+            raise AwsRefusal("ValidationError", "at most 500 queries, of an id each, for a time that has passed")
+        self.metrics_asked_from.append(start)
+        return {"MetricDataResults": [self._series(one, start, end) for one in queries]}
 
-    def _series(self, query: Mapping[str, Any], request: Mapping[str, Any]) -> Answer:
+    def _series(self, query: Mapping[str, Any], start: float, end: float) -> Answer:
         stat = query["MetricStat"]
         value = {"CPUUtilization": 50.0, "NetworkIn": 1000.0, "NetworkOut": 2000.0}[stat["Metric"]["MetricName"]]
-        id_ = stat["Metric"]["Dimensions"][0]["Value"]
-        start, end = (_seconds(request[name]) for name in ("StartTime", "EndTime"))
-        periods = int(end - start) // _PERIOD_S if self._has_run(id_) else 0
-        values = [value] * periods
-        return {"Id": query["Id"], "Label": query["Id"], "StatusCode": "Complete", "Timestamps": [], "Values": values}
+        begin, over = self._life(stat["Metric"]["Dimensions"][0]["Value"])
+        first = int(max(start, begin // _PERIOD_S * _PERIOD_S))
+        # The newest first, as CloudWatch tells them.
+        periods = range(first, int(min(end, over)), _PERIOD_S)[::-1]
+        told = [at for at in periods if at not in self.metrics_withheld]
+        return {
+            "Id": query["Id"],
+            "Label": query["Id"],
+            "StatusCode": self.metric_status,
+            "Timestamps": [datetime.fromtimestamp(at, UTC) for at in told],
+            "Values": [value] * len(told),
+        }
 
-    def _has_run(self, id_: str) -> bool:
+    def _life(self, id_: str) -> tuple[float, float]:
         try:
-            return self._physics.get(id_).shape in BY_NAME
+            machine = self._physics.get(id_)
         except Refusal:
-            return False
+            return 0.0, 0.0
+        told_s = (self._physics.now_ms() - self.metrics_late_ms) / 1000 // _PERIOD_S * _PERIOD_S
+        return machine.created_ms / 1000, min(machine.end.at_ms / 1000, told_s) if machine.end else told_s
 
 
 def _seconds(moment: Any) -> float:

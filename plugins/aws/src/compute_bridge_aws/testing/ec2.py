@@ -12,7 +12,7 @@ from compute_bridge_aws.testing.ec2_groups import SecurityGroups
 from compute_bridge_aws.testing.ec2_launch import Wanted, wanted
 from compute_bridge_aws.testing.filters import filtered, values
 from compute_bridge_aws.testing.iam import Access
-from compute_bridge_aws.testing.refusal import AwsRefusal
+from compute_bridge_aws.testing.refusal import AwsRefusal, refuse_dry_run
 from compute_bridge_aws.testing.stock import ACCOUNT, SUBNETS, TYPES, VPCS, image
 from compute_bridge_aws.testing.told import state_told, tag_list, told
 
@@ -39,8 +39,7 @@ class Ec2:
 
         :raises AwsRefusal: if EC2 would refuse it.
         """
-        if region in self.disabled:
-            raise AwsRefusal("AuthFailure", "AWS was not able to validate the provided access credentials")
+        self.require_enabled(region)
         if action.startswith("Describe"):
             self._require([Access(f"ec2:{action}", "*")])
         operations: dict[str, Callable[[Mapping[str, Any], str], Answer]] = {
@@ -67,6 +66,14 @@ class Ec2:
         if action not in operations:
             raise AwsRefusal("InvalidAction", f"this fake has no {action}")
         return operations[action](request, region)
+
+    def require_enabled(self, region: str) -> None:
+        """Refuse whoever calls in a region that is not enabled, as one whom it does not know.
+
+        :raises AwsRefusal: ``AuthFailure``, if it is not.
+        """
+        if region in self.disabled:
+            raise AwsRefusal("AuthFailure", "AWS was not able to validate the provided access credentials")
 
     def _paged(self, request: Mapping[str, Any], key: str, found: list[Any]) -> Answer:
         begin = int(request.get("NextToken", "0"))
@@ -159,8 +166,7 @@ class Ec2:
         asked = wanted(request, region)
         tags = {} if request.get("DryRun") else self._groups.get(asked.group, region).tags
         self._require(asked.accesses(region, tags))
-        if request.get("DryRun"):
-            raise AwsRefusal("DryRunOperation", "the request would have succeeded")
+        refuse_dry_run(request)
         with self.physics.lock:
             launch = self._launch(asked, request, region)
             if launch.is_new:
@@ -220,8 +226,7 @@ class Ec2:
                 for machine in machines
             ]
         )
-        if request.get("DryRun"):
-            raise AwsRefusal("DryRunOperation", "the request would have succeeded")
+        refuse_dry_run(request)
         ended = [(machine, self.physics.end(machine.id)) for machine in machines]
         return {
             "TerminatingInstances": [

@@ -10,7 +10,7 @@ from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.matter import Machine, Refusal, Resource
 from compute_bridge_aws.testing.filters import filtered
 from compute_bridge_aws.testing.iam import Access
-from compute_bridge_aws.testing.refusal import AwsRefusal
+from compute_bridge_aws.testing.refusal import AwsRefusal, refuse_dry_run
 from compute_bridge_aws.testing.stock import ACCOUNT, VPCS
 from compute_bridge_aws.testing.told import tag_list
 
@@ -65,8 +65,7 @@ class SecurityGroups:
                 Access("ec2:CreateTags", f"{arn}:security-group/*", {"ec2:CreateAction": "CreateSecurityGroup"}),
             ]
         )
-        if request.get("DryRun"):
-            raise AwsRefusal("DryRunOperation", "the request would have succeeded")
+        refuse_dry_run(request)
         name = request["GroupName"]
         id_ = f"sg-{hashlib.sha256(f'{vpc}/{name}'.encode()).hexdigest()[:17]}"
         document = {
@@ -87,6 +86,7 @@ class SecurityGroups:
         with self._physics.lock:
             group = self.get(request.get("GroupId", ""), region)
             self._require([_on(group, region, "DeleteSecurityGroup")])
+            refuse_dry_run(request)
             users = [one.id for one in self._physics.existing() if group.id in _groups_of(one)]
             try:
                 self._physics.remove(KIND, group.id, used_by=users)
@@ -133,6 +133,7 @@ class SecurityGroups:
     def _asked(self, request: Mapping[str, Any], region: str, action: str) -> tuple[Resource, frozenset[Rule]]:
         group = self.get(request.get("GroupId", ""), region)
         self._require([_on(group, region, action)])
+        refuse_dry_run(request)
         rules = frozenset(rule for one in request.get("IpPermissions", []) for rule in _rules(one))
         if not rules:
             raise AwsRefusal("MissingParameter", "the request must contain a rule")

@@ -1,5 +1,8 @@
 """A refusal in AWS's own words."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from compute_bridge.testing.physics.matter import Code, Refusal
 
 _STATUS = {
@@ -37,3 +40,12 @@ class AwsRefusal(Exception):  # noqa: N818 - an answer of the fake, no error of 
     def of(cls, refusal: Refusal) -> "AwsRefusal":
         """Return what EC2 says where the physics refuses."""
         return cls(_CODES[refusal.code], f"refused: {refusal}", retry_after_s=refusal.retry_after_s)
+
+
+def refuse_dry_run(request: Mapping[str, Any]) -> None:
+    """Go no further with what was asked as a dry run; to be called once IAM has allowed it.
+
+    :raises AwsRefusal: ``DryRunOperation``, if it was.
+    """
+    if request.get("DryRun"):
+        raise AwsRefusal("DryRunOperation", "the request would have succeeded")

@@ -66,7 +66,10 @@ def config(endpoint_url: str = "") -> AwsConfig:
 
 
 class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
-    """One account at the fake AWS, over HTTP on loopback, with guests that are real SSH servers."""
+    """One account at the fake AWS, over HTTP on loopback, with guests that are real SSH servers.
+
+    ``speed`` is how many times faster than the wall its clock goes.
+    """
 
     create_call, delete_call, list_call = "RunInstances", "TerminateInstances", "DescribeInstances"
     late_failures: ClassVar = {
@@ -78,7 +81,8 @@ class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
     near_end_ms = 600_000
     name = BackendName("aws-under-test")
 
-    def __init__(self, *, propagation_ms: int = 0, boots_guests: bool = True) -> None:
+    def __init__(self, *, propagation_ms: int = 0, boots_guests: bool = True, speed: int = _SPEED) -> None:
+        self._speed = speed
         self._propagation_ms = propagation_ms
         self._boots_guests = boots_guests
         super().__init__()
@@ -93,7 +97,7 @@ class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
 
     def make_physics(self) -> Physics:
         """Return an account in two regions."""
-        self.clock = HurriedClock(speed=_SPEED)
+        self.clock = HurriedClock(speed=self._speed)
         return Physics(
             self.clock,
             zones=ZONES,
