@@ -484,13 +484,14 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_token():
     assert placement.order.token == rack.tokens[0]
 
 
-async def test_when_only_find_answers_its_machine_is_the_placement():
-    rack = Scripted("rack", provision=[UnavailableError("down")] * 9)
-    rig = Rig(rack)
-    made = rack.make(rig.order(offer("rack-1"), 0))
-    placement = await rig.place_in(60_000)
+async def test_when_only_find_answers_its_machine_is_not_used_before_a_provision_has_seen_its_key():
+    rack, cloud = Scripted("rack", provision=[UnavailableError("down")] * 9), Scripted("cloud")
+    rig = Rig(rack, cloud, limits=AttemptLimits(first_pause_ms=0))
+    rack.make(rig.order(offer("rack-1"), 0))
+    with pytest.raises(UnavailableError):
+        await rig.place()
 
-    assert (made, 5) == (placement.instance, len(rack.tokens))
+    assert (5, [], 1) == (len(rack.tokens), cloud.tokens, len(rack.there))
 
 
 @pytest.mark.parametrize("find", [[], [UnavailableError("down")], [CredentialsError("no")], [RuntimeError("bug")]])
@@ -527,20 +528,10 @@ async def test_throttled_to_the_end_goes_to_the_next_backend_once_find_shows_not
     assert [("rack-1", Reason.THROTTLED), ("cloud-1", Reason.ROUTED)] == reasons((await rig.place()).steps)
 
 
-async def test_throttled_while_the_machine_is_there_is_no_reason_to_make_another():
+@pytest.mark.parametrize("source", [HostKeySource.INJECTED, HostKeySource.ROTATED])
+async def test_throttled_while_the_machine_is_there_it_waits_for_a_provision_that_sees_its_key(source):
     def refuse(order):
-        rack.make(order)
-        raise ThrottledError("no")
-
-    rack, cloud = Scripted("rack", provision=[refuse]), Scripted("cloud")
-    rig = Rig(rack, cloud, limits=AttemptLimits(throttle_waits=0))
-
-    assert ("rack-1", []) == ((await rig.place()).instance.offer, cloud.tokens)
-
-
-async def test_a_machine_that_is_rotated_is_used_once_provision_has_seen_its_key():
-    def refuse(order):
-        rack.make(order, host_key=order.access.rotation.host_key, host_key_source=HostKeySource.ROTATED)
+        rack.make(order, host_key=order.access.host_key_by(source), host_key_source=source)
         raise ThrottledError("no")
 
     rack, cloud = Scripted("rack", provision=[refuse]), Scripted("cloud")
@@ -549,6 +540,45 @@ async def test_a_machine_that_is_rotated_is_used_once_provision_has_seen_its_key
         await rig.place()
 
     assert ([], 1) == (cloud.tokens, len(rack.there))
+
+
+async def test_what_a_throttled_create_made_is_gone_though_the_next_call_is_refused():
+    rack = Scripted("rack")
+    rack.script["provision"] = [leave_behind(rack, ThrottledError("slow down")), NoCapacityError("full")]
+    placement = await Rig(rack, Scripted("cloud")).place_in(100_000)
+
+    assert ({}, "cloud-1") == (rack.there, placement.instance.offer)
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+async def test_a_machine_that_is_being_ended_is_nobody_s(is_resumed):
+    rack = Scripted("rack", terminate=[NotYetTerminatedError("going")] * 1000)
+    rig = Rig(rack, Scripted("cloud"), limits=AttemptLimits(first_pause_ms=0, undo_s=0.05))
+    rack.script["provision"] = [leave_behind(rack, UnavailableError("reset")), NoCapacityError("full")]
+    resume = None
+    if is_resumed:
+        resume = rig.order(offer("rack-1"), 3), 3
+        rack.make(resume[0])
+        rack.script["provision"].pop(0)
+    with pytest.raises(UnavailableError, match="may have been made before it was refused"):
+        await rig.place(resume=resume)
+
+    assert "failed" not in [event[0] for event in rig.journal.events]
+
+
+class SilentAboutRemains(Scripted, SupportsRemains):
+    """It tells its machines, and nothing of what remains."""
+
+    async def list_remains(self):
+        raise CredentialsError("may not list disks")
+
+
+async def test_an_order_does_not_wait_for_a_backend_that_does_not_tell_what_remains():
+    rack = SilentAboutRemains("rack", provision=[UnservableError("not that image")])
+    rig = Rig(rack, Scripted("cloud"))
+    placement = await rig.place(resume=(rig.order(offer("rack-1"), 3), 3))
+
+    assert placement.order.token != rig.order(offer("rack-1"), 3).token
 
 
 async def test_a_machine_whose_key_was_rotated_is_the_one_ordered():

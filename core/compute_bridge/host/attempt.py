@@ -9,7 +9,7 @@ from attrs import frozen
 
 from compute_bridge.host.listing import remains_of
 from compute_bridge.host.plugin_call import PluginResultError, backend_call
-from compute_bridge.ports.backend import Backend, HostKeySource, Instance, Order
+from compute_bridge.ports.backend import Backend, Instance, Order
 from compute_bridge.ports.clock import Clock, poll
 from compute_bridge.ports.errors import (
     BackendError,
@@ -23,6 +23,7 @@ from compute_bridge.ports.errors import (
     UnavailableError,
     UnservableError,
 )
+from compute_bridge.ports.remains import Remains
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,9 @@ class Attempt:
     async def _made(self) -> Instance:
         try:
             made = await self._asked()
-        except _OPEN_ENDED as error:
-            made = await self._found_after(error)
+        except (ThrottledError, CredentialsError) as error:
+            await self._require_absent(error)
+            raise
         return check_instance(self.order, made)
 
     async def _asked(self) -> object:
@@ -108,22 +110,22 @@ class Attempt:
                     raise
                 pause_ms = self.limits.first_pause_ms << (silences - 1)
             except _DEFINITE as error:
-                if silences or self.is_resumed:
+                if silences or throttles or self.is_resumed:
                     await self._refused_now(error)
                 raise
             await self.clock.sleep_ms(min(pause_ms, self.limits.longest_wait_ms))
 
-    async def _found_after(self, error: BackendError) -> Instance:
+    async def _require_absent(self, error: BackendError) -> None:
+        """Conclude nothing where the machine may be there: what ``find`` shows are tags, and whoever may write them.
+
+        Only a provision that returns has seen the host key shown; so the same order is asked for again, later.
+        """
         try:
-            found = await self._find(patient=not isinstance(error, UnavailableError))
+            found = await self._find() or await self._remains()
         except BackendError as silence:
             raise UnavailableError(f"{self._name} may or may not exist, nothing is concluded: {error}") from silence
-        if found is None:
-            raise error
-        if found.host_key_source is not HostKeySource.INJECTED:
-            # Its tags tell what its key will be; only a provision that returns has seen it shown.
+        if found is not None:
             raise UnavailableError(f"{self._name} exists, and is not known to show its own host key yet: {error}")
-        return found
 
     async def _refused_now(self, error: BackendError) -> None:
         """Remove what a call before may have made: what is refused now tells nothing of that."""
@@ -142,21 +144,29 @@ class Attempt:
 
     async def _terminated(self) -> bool | None:
         try:
-            found = await self._find(patient=True) or await remains_of(self.backend, self.order.token)
+            found = await self._find() or await self._remains()
             if found is None:
                 return True
             with backend_call(self.backend.name, "terminate"):
                 await self.backend.terminate(found.id)
-            if await self._look() is None and await remains_of(self.backend, self.order.token) is None:
+            if await self._look() is None and await self._remains() is None:
                 return True
         except (NotYetTerminatedError, UnavailableError, ThrottledError) as error:
             logger.info("%s is not gone yet: %s", self._name, error)
         return None
 
-    async def _find(self, *, patient: bool) -> Instance | None:
-        """Return the order's machine; where ``patient``, its absence is believed only beyond the window."""
+    async def _remains(self) -> Remains | None:
+        try:
+            return await remains_of(self.backend, self.order.token)
+        except ComputeBridgeError as error:
+            # It does not run: an order must not wait for what the sweep can end as well.
+            logger.warning("what remains of %s is not known: %s", self._name, error)
+            return None
+
+    async def _find(self) -> Instance | None:
+        """Return the order's machine; its absence is believed only beyond the window."""
         found = await self._look()
-        if found is None and patient and self.backend.consistency_window_ms > 0:
+        if found is None and self.backend.consistency_window_ms > 0:
             await self.clock.sleep_ms(self.backend.consistency_window_ms)
             found = await self._look()
         return found
