@@ -74,12 +74,21 @@ async def test_what_will_not_tell_more_is_over(watch, ending, changes):
     assert watch.over(seen(last)) is last
 
 
-async def test_an_absence_counts_from_when_it_began(watch, clock, ending):
+async def test_an_absence_counts_from_the_last_time_that_it_lived(watch, clock, ending):
     live = evolve(ending, state=MachineState.RUNNING)
     looks = []
-    for machines in ((), (live,), (), (ending,), ()):
+    for machines in ((), (live,), (), (live,), ()):
         looks.append(watch.over(seen(*machines)))
         await clock.advance(WINDOW_MS - 1)
     await clock.advance(1)
 
     assert [*looks, watch.over(seen())] == [None] * 5 + [True]
+
+
+async def test_listings_that_take_turns_hold_up_no_watch(watch, clock, ending):
+    looks = []
+    for machines in ((), (ending,), ()):
+        looks.append(watch.over(seen(*machines)))
+        await clock.advance(WINDOW_MS // 2)
+
+    assert looks == [None, None, True]

@@ -31,6 +31,7 @@ from compute_bridge.host.lease_state import (
 )
 from compute_bridge.host.listing import MAX_MACHINES
 from compute_bridge.host.market import Market
+from compute_bridge.host.missing import ENDING_MS
 from compute_bridge.host.reconcile import Reconciler
 from compute_bridge.host.sweep import NotServingError, answer_sweep, gauges, plan
 from compute_bridge.model import channels
@@ -88,6 +89,7 @@ class LeveredBackend(MemoryBackend):
         self.is_reached = True
         self.tells: Any = None
         self.remains: Any = None
+        self.lies = False
         self.on_list: Callable[[], Awaitable[None]] | None = None
         self.on_find: Callable[[Token], Awaitable[Any]] | None = None
         self.on_terminate: Callable[[InstanceId], Awaitable[None]] | None = None
@@ -123,7 +125,8 @@ class LeveredBackend(MemoryBackend):
     async def terminate(self, instance: InstanceId) -> None:
         if self.on_terminate is not None:
             await self.on_terminate(instance)
-        await super().terminate(instance)
+        if not self.lies:
+            await super().terminate(instance)
 
     @property
     def running(self) -> set[str]:
@@ -700,13 +703,128 @@ async def test_a_stray_that_only_stopped_is_not_written_down_as_reaped(scene: Sc
     assert set() == scene.rack.running
 
 
-async def test_a_backend_that_does_not_tell_what_remains_is_silent(scene: Scene) -> None:
-    machine = await scene.stray()
-    scene.rack.remains = lambda: (_ for _ in ()).throw(UnavailableError("half an answer"))
+def silent() -> Any:
+    raise UnavailableError("half an answer")
+
+
+async def test_a_backend_that_does_not_tell_what_remains_tells_what_runs(scene: Scene) -> None:
+    stray = await scene.stray()
+    grant, machine = await scene.lease()
+    scene.rack.account.end(machine.id, "crashed")
+    scene.rack.remains = silent
     findings = await look_beyond_the_window(scene, scene.boot())
 
     assert (RACK,) == findings.silent
-    assert {machine.id} == scene.rack.running
+    assert [(stray.id, Reason.REAP_UNFINISHED)] == [(one.machine.id, one.reason) for one in findings.strays]
+    assert [grant.value.id] == scene.lost
+    assert set() == scene.rack.running
+
+
+async def test_a_stray_that_ended_is_written_down_once_what_remains_is_told_again(scene: Scene) -> None:
+    await scene.stray()
+    scene.rack.remains = silent
+    reconciler = scene.boot()
+    grant = plan_grant(await look_beyond_the_window(scene, reconciler))
+    await reconciler.sweep(act=True)
+    before = await scene.kinds(grant)
+    scene.rack.remains = None
+    await reconciler.sweep(act=True)
+
+    assert ["granted", "reap-intended"] == before
+    assert ["granted", "reap-intended", "reaped"] == await scene.kinds(grant)
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "raises what no port names"])
+async def test_no_backend_can_hold_a_sweep_up_by_what_remains(scene: Scene, hangs: bool) -> None:
+    machine = await scene.stray()
+
+    async def broken() -> tuple[Remains, ...]:
+        if hangs:
+            await anyio.sleep_forever()
+        raise RuntimeError("bug")
+
+    scene.rack.list_remains = broken  # type: ignore[method-assign]
+    findings = await scene.boot(answer_s=0.05).sweep(act=False)
+
+    assert [Reason.UNAVAILABLE if hangs else Reason.BACKEND_FAULT] == [one.reason for one in findings.silences]
+    assert [machine] == [one.machine for one in findings.strays]
+
+
+async def test_after_the_first_silence_no_more_is_asked_of_what_was_ended(scene: Scene) -> None:
+    for _ in range(3):
+        await scene.stray()
+    scene.rack.remains = silent
+    reconciler = scene.boot()
+    await look_beyond_the_window(scene, reconciler)
+    asked: list[Token] = []
+
+    async def deaf(token: Token) -> Any:
+        asked.append(token)
+        raise UnavailableError("down")
+
+    scene.rack.on_find = deaf
+    await reconciler.sweep(act=True)
+
+    assert 1 == len(asked)
+
+
+async def test_a_backend_is_not_taken_at_its_word_that_a_stray_is_gone(scene: Scene) -> None:
+    machine = await scene.stray()
+    scene.rack.account.end(machine.id, "off")
+    scene.rack.lies = True
+    reconciler = scene.boot()
+    findings = [await look_beyond_the_window(scene, reconciler) for _ in range(3)][-1]
+
+    assert [Reason.REAP_UNFINISHED] == reasons(findings)
+    assert ["granted", "reap-intended"] == await scene.kinds(plan_grant(findings))
+
+
+async def test_remains_that_cannot_be_ended_shield_no_others_of_their_token(scene: Scene) -> None:
+    machine = await scene.stray()
+    scene.rack.account.end(machine.id, "off")
+    [one] = await scene.rack.list_remains()
+    other = evolve(one, id=InstanceId("m-99"))
+    scene.rack.remains = lambda: (other, *([one] if machine.id in scene.rack.running else []))
+    findings = await look_beyond_the_window(scene, scene.boot())
+
+    assert [(other.id, Reason.REAP_UNFINISHED), (one.id, Reason.REAPED)] == [
+        (stray.machine.id, stray.reason) for stray in findings.strays
+    ]
+
+
+async def test_what_remains_is_asked_for_after_what_runs(scene: Scene) -> None:
+    machine = await scene.stray()
+
+    async def end() -> None:
+        scene.rack.account.end(machine.id, "off")
+
+    scene.rack.on_list = end
+    [stray] = (await scene.boot().sweep(act=False)).strays
+
+    assert machine.id == stray.machine.id
+
+
+async def test_the_watch_has_the_first_word_on_a_machine_that_stands_and_has_ended(scene: Scene) -> None:
+    grant, machine = await scene.lease()
+    scene.rack.account.end(machine.id, "off")
+    reconciler = scene.boot()
+    await reconciler.sweep(act=True)
+    await scene.clock.advance(ENDING_MS)
+    findings = await reconciler.sweep(act=True)
+    before = list(scene.lost)
+    await scene.clock.advance(1)
+    await reconciler.sweep(act=True)
+
+    assert ["it has ended and still stands"] == [one.detail for one in findings.missing]
+    assert ([], [grant.value.id]) == (before, scene.lost)
+
+
+async def test_what_remains_of_a_twin_is_told(scene: Scene) -> None:
+    grant, machine = await scene.lease()
+    scene.rack.remains = lambda: (Remains(InstanceId("m-99"), machine.token, machine.ownership, "stopped"),)
+    [twins] = (await scene.boot().sweep(act=True)).twins
+
+    assert (grant.value.id, (machine.id, "m-99")) == (twins.grant, twins.instances)
 
 
 @pytest.mark.parametrize("told", [None, [], (None,), ("i-1",)])

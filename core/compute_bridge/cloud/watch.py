@@ -7,7 +7,7 @@ from compute_bridge.cloud.places import Seen
 from compute_bridge.model.ids import InstanceId
 from compute_bridge.ports.clock import Clock
 
-CAUSE_MS = 120_000
+CAUSE_MS = 60_000
 """For how long a cause is waited for, while the cloud is ending a machine and does not say why."""
 
 
@@ -18,8 +18,7 @@ class Watch:
     instance: InstanceId
     clock: Clock
     window_ms: int
-    _looks: str = field(default="", init=False)
-    _since_ms: int = field(default=0, init=False)
+    _since_ms: dict[str, int] = field(factory=dict, init=False)
 
     def over(self, seen: Seen) -> Machine | bool | None:
         """Return the machine once it has ended, ``True`` once it stands in no listing, ``None`` until then.
@@ -30,13 +29,12 @@ class Watch:
         if machine is None:
             return True if self._for_ms("absent") >= self.window_ms else None
         if machine.is_live:
-            self._looks = ""
+            self._since_ms.clear()
             return None
         is_open = machine.state is MachineState.ENDING and not (machine.exit or machine.failure or machine.stays)
         return None if is_open and self._for_ms("ending") < CAUSE_MS else machine
 
     def _for_ms(self, looks: str) -> int:
+        """Return since when it has looked so, or not as if it lived: replicas of a listing may take turns."""
         now_ms = self.clock.monotonic_ms()
-        if looks != self._looks:
-            self._looks, self._since_ms = looks, now_ms
-        return now_ms - self._since_ms
+        return now_ms - self._since_ms.setdefault(looks, now_ms)

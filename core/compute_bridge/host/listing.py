@@ -5,7 +5,7 @@ from typing import TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
-from attrs import frozen, validate
+from attrs import evolve, frozen, validate
 
 from compute_bridge.host.plugin_call import PluginResultError, backend_call, reason_of
 from compute_bridge.model.ids import BackendName, Token
@@ -31,7 +31,8 @@ class Listing:
     """The live machines that carry tags of ours or look like it.
 
     ``began_ms`` is monotonic and from before the backend was asked. ``window_ms`` is how long after its making
-    the backend may still miss a machine. ``remains`` is what stands of machines that do not run.
+    the backend may still miss a machine. ``remains`` is what stands of machines that do not run; where the backend did
+    not tell that, it is empty, and ``silence`` says why.
     """
 
     backend: BackendName
@@ -39,6 +40,7 @@ class Listing:
     began_ms: int
     window_ms: int
     remains: tuple[Remains, ...] = ()
+    silence: "Silence | None" = None
 
     @property
     def standing(self) -> tuple[Shown, ...]:
@@ -61,12 +63,17 @@ async def list_machines(backend: Backend, clock: Clock, *, answer_s: float = ANS
     try:
         found: object = await answer(backend.name, "list_owned", backend.list_owned, within_s=answer_s)
         machines = await _checked(backend.name, "list_owned", found, Instance)
+        listing = Listing(backend.name, machines, began_ms, _window(backend))
+    except ComputeBridgeError as error:
+        return Silence(backend.name, reason_of(error), str(error))
+    try:
         # Asked last: what ends in between is told twice, and otherwise would not be told at all.
         live = {one.id for one in machines}
         remains = tuple(one for one in await _remains(backend, answer_s) if one.id not in live)
-        return Listing(backend.name, machines, began_ms, _window(backend), remains)
+        return evolve(listing, remains=remains)
     except ComputeBridgeError as error:
-        return Silence(backend.name, reason_of(error), str(error))
+        # What runs is told all the same, and what is missing of it.
+        return evolve(listing, silence=Silence(backend.name, reason_of(error), str(error)))
 
 
 async def find_machine(backend: Backend, token: Token, *, answer_s: float = ANSWER_S) -> Instance | None:
@@ -87,13 +94,16 @@ async def find_machine(backend: Backend, token: Token, *, answer_s: float = ANSW
     return machine
 
 
-async def find_standing(backend: Backend, token: Token, *, answer_s: float = ANSWER_S) -> Shown | None:
-    """Return the live machine of ``token`` or what stands of it, or None if there is neither.
+async def find_standing(backend: Backend, machine: Shown, *, answer_s: float = ANSWER_S) -> Shown | None:
+    """Return what stands under a machine's token: what lives, else what remains of itself, else of another.
 
     :raises ComputeBridgeError: if the backend does not say.
     """
-    machine = await find_machine(backend, token, answer_s=answer_s)
-    return machine if machine is not None else await remains_of(backend, token, answer_s=answer_s)
+    found = await find_machine(backend, machine.token, answer_s=answer_s)
+    if found is not None:
+        return found
+    standing = [one for one in await _remains(backend, answer_s) if one.token == machine.token]
+    return next((one for one in standing if one.id == machine.id), standing[0] if standing else None)
 
 
 async def remains_of(backend: Backend, token: Token, *, answer_s: float = ANSWER_S) -> Remains | None:

@@ -15,6 +15,10 @@ from compute_bridge.ports.errors import ComputeBridgeError
 logger = logging.getLogger(__name__)
 
 
+ENDING_MS = 300_000
+"""For how long the watch has the first word on a machine that has ended and still stands: it knows why."""
+
+
 @frozen
 class Missing:
     """An open lease whose running machine stands in no listing, for how long, and what follows from it.
@@ -49,6 +53,7 @@ class MissingMachines:
         was missing. It must be missing again in a listing that began later by more than the backend's window.
         """
         shown: set[Token] = {one.token for one in listing.machines}
+        remaining: set[Token] = {one.token for one in listing.remains}
         found: list[Missing] = []
         silence = ""
         for lease in leases:
@@ -59,8 +64,9 @@ class MissingMachines:
                 continue
             since_ms = self._since.setdefault(lease.grant, now_ms)
             for_ms = max(0, listing.began_ms - since_ms)
-            if silence or for_ms <= listing.window_ms:
-                detail = silence or "not yet for longer than the backend may be behind"
+            patience_ms = max(listing.window_ms, ENDING_MS if lease.token in remaining else 0)
+            if silence or for_ms <= patience_ms:
+                detail = silence or _why_not_yet(is_ending=lease.token in remaining)
                 found.append(Missing(lease, for_ms, Reason.MISSING, detail))
                 continue
             try:
@@ -95,3 +101,7 @@ class MissingMachines:
         logger.warning("backend %s: instance %s is in no listing, but there", lease.backend, machine.id)
         self._since.pop(lease.grant, None)
         return []
+
+
+def _why_not_yet(*, is_ending: bool) -> str:
+    return "it has ended and still stands" if is_ending else "not yet for longer than the backend may be behind"

@@ -33,7 +33,7 @@ _MOST_TOLD = 20
 
 @frozen
 class Twins:
-    """More than one live machine under the token of one open lease: an incident, of which nobody is killed."""
+    """More than one machine under the token of one open lease: an incident, of which nobody is killed."""
 
     backend: BackendName
     grant: GrantId
@@ -125,7 +125,7 @@ class Reconciler:
             leases = await self._leases.read()
             self._require_named(leases)
             listings = [one for one in answers if isinstance(one, Listing)]
-            silences = tuple(one for one in answers if isinstance(one, Silence))
+            silences = tuple(filter(None, (_silence_in(one) for one in answers)))
             self._note_silence(silences)
             strays = await self._strays(listings, leases)
             missing = await self._missing_in(listings, leases)
@@ -206,7 +206,7 @@ class Reconciler:
         since = {one.backend: self._silent_since.get(one.backend, now_ms) for one in silences}
         for one in silences:
             # Cannot observe is not dead: its leases and its strays stay as they are.
-            logger.warning("backend %s does not tell its machines, its leases stand: %s", one.backend, one.detail)
+            logger.warning("backend %s does not tell what stands there, and that stays: %s", one.backend, one.detail)
         self._silent_since = since
 
     async def _strays(self, listings: Sequence[Listing], leases: Sequence[OpenLease]) -> tuple[Stray, ...]:
@@ -285,6 +285,10 @@ class Reconciler:
             logger.error("incident: lease %s has the machines %s on %s", short(twins.grant), ids, twins.backend)
 
 
+def _silence_in(answer: Listing | Silence) -> Silence | None:
+    return answer.silence if isinstance(answer, Listing) else answer
+
+
 def _adopted(listings: Iterable[Listing], leases: Iterable[OpenLease]) -> tuple[Token, ...]:
     expected = {lease.token for lease in leases}
     return tuple(one.token for listing in listings for one in listing.machines if one.token in expected)
@@ -295,7 +299,8 @@ def _twins(listings: Iterable[Listing], leases: Iterable[OpenLease]) -> tuple[Tw
     found = []
     for listing in listings:
         ids: dict[Token, list[InstanceId]] = {}
-        for one in listing.machines:
+        # What remains of a twin is billed too, and no stray while the lease is open.
+        for one in listing.standing:
             if one.token in grants:
                 ids.setdefault(one.token, []).append(one.id)
         found += [Twins(listing.backend, grants[token], tuple(some)) for token, some in ids.items() if len(some) > 1]

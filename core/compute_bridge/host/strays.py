@@ -108,20 +108,32 @@ class Reaper:
         except ComputeBridgeError as error:
             logger.warning("instance %s is being reaped: %s", stray.machine.id, error)
             return stray.judged(Reason.REAP_UNFINISHED, str(error))
+        try:
+            is_gone = await self._is_gone(stray)
+        except ComputeBridgeError as error:
+            return stray.judged(Reason.REAP_UNFINISHED, str(error))
+        if not is_gone:
+            # Never on its word alone: whoever takes what is off for gone would have us say so for ever.
+            return stray.judged(Reason.REAP_UNFINISHED, "the backend says that it is gone, and shows it still")
         return await self._conclude(stray)
 
     async def conclude(self, listing: Listing) -> None:
         """Write ``reaped`` for what a sweep began to end and of which the backend no longer shows anything."""
         shown = {(listing.backend, one.id, one.token) for one in listing.standing}
-        for key, stray in list(self._intended.items()):
-            if stray.backend == listing.backend and key not in shown and await self._is_gone(stray):
-                await self._conclude(stray)
+        unseen = [stray for key, stray in self._intended.items() if key[0] == listing.backend and key not in shown]
+        try:
+            for stray in unseen:
+                if await self._is_gone(stray):
+                    await self._conclude(stray)
+        except ComputeBridgeError as error:
+            # It is asked no more in this sweep: every question could wait as long.
+            logger.warning("backend %s: whether what was ended is gone is not known: %s", listing.backend, error)
 
     async def _doubt(self, stray: Stray) -> str | None:
         """Return why the id may not be that machine's any more; asked at the last moment."""
         machine = stray.machine
         try:
-            found = await find_standing(self.fleet.backend(stray.backend), machine.token, answer_s=self.answer_s)
+            found = await find_standing(self.fleet.backend(stray.backend), machine, answer_s=self.answer_s)
         except ComputeBridgeError as error:
             return str(error)
         if found is None:
@@ -132,10 +144,8 @@ class Reaper:
 
     async def _is_gone(self, stray: Stray) -> bool:
         backend = self.fleet.backend(stray.backend)
-        try:
-            return await find_standing(backend, stray.machine.token, answer_s=self.answer_s) is None
-        except ComputeBridgeError:
-            return False
+        found = await find_standing(backend, stray.machine, answer_s=self.answer_s)
+        return found is None or found.id != stray.machine.id
 
     async def _intend(self, stray: Stray) -> None:
         if stray.key in self._intended:
