@@ -11,7 +11,7 @@ from compute_bridge_aws.testing.world import AwsWorld
 @pytest.mark.needs("sshd")
 class TestAwsBackend(BackendConformance):
     @pytest.fixture
-    def world(self, account: AwsWorld) -> World:
+    def world(self, stocked: AwsWorld) -> World:
         # Nothing but spot capacity is announced.
-        account.use(evolve(account.config, spot=True))
-        return account
+        stocked.use(evolve(stocked.config, spot=True))
+        return stocked

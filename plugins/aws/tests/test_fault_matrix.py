@@ -10,5 +10,5 @@ from compute_bridge_aws.testing.world import AwsWorld
 @pytest.mark.needs("sshd")
 class TestAwsFaults(CloudFaults):
     @pytest.fixture
-    def world(self, account: AwsWorld) -> World:
-        return account
+    def world(self, stocked: AwsWorld) -> World:
+        return stocked

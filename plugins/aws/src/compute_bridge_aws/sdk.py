@@ -114,29 +114,29 @@ def service_model(service: str) -> Any:
     return session.get_service_model(service)
 
 
-def _session(access: Access) -> Any:
-    if not access.key_id:
-        return _over_loader(botocore.session.Session())
-    # With a key of the table no setting is read from the environment or the home folder.
+@cache
+def _deaf_session() -> Any:
+    # With a key of the table no setting is read from the environment or the home folder, so one serves all accounts.
     deaf = {
         name: (in_file, None, default, convert)
         for name, (in_file, _variable, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()
     }
     nowhere = (None, None, os.devnull, None)
     return _over_loader(
-        botocore.session.Session(session_vars={**deaf, "config_file": nowhere, "credentials_file": nowhere}),
-        aws_access_key_id=access.key_id,
-        aws_secret_access_key=access.secret,
-        aws_session_token=access.token,
+        botocore.session.Session(session_vars={**deaf, "config_file": nowhere, "credentials_file": nowhere})
     )
 
 
-def _over_loader(session: Any, **credentials: Any) -> Any:
+def _over_loader(session: Any) -> Any:
     # boto3 adds a folder to the loader that it finds: the shared one would have it once more with every session.
     session.register_component("data_loader", botocore.loaders.Loader())
-    made = boto3.session.Session(botocore_session=session, **credentials)
+    made = boto3.session.Session(botocore_session=session)
     session.register_component("data_loader", _loader())
     return made
+
+
+# A client may be shared between threads, a session may not.
+_building = Lock()
 
 
 class Sdk:
@@ -144,13 +144,12 @@ class Sdk:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        # A client may be shared between threads, a session may not.
-        self._building = Lock()
-        self._session = _session(access)
+        with _building:
+            self._session = _deaf_session() if access.key_id else _over_loader(botocore.session.Session())
         self._clients: dict[tuple[str, str, bool], Any] = {}
 
     def _client(self, service: str, region: str, *, once: bool) -> Any:
-        with self._building:
+        with _building:
             key = (service, region, once)
             if key not in self._clients:
                 self._clients[key] = self._session.client(
@@ -159,8 +158,19 @@ class Sdk:
                     endpoint_url=self._access.endpoint_url,
                     verify=self._access.ca_bundle,
                     config=self._config(once=once),
+                    **self._keys(),
                 )
             return self._clients[key]
+
+    def _keys(self) -> dict[str, Any]:
+        access = self._access
+        if not access.key_id:
+            return {}
+        return {
+            "aws_access_key_id": access.key_id,
+            "aws_secret_access_key": access.secret,
+            "aws_session_token": access.token,
+        }
 
     def _config(self, *, once: bool) -> Any:
         # InsufficientInstanceCapacity is an HTTP 500, which the SDK would try again: so a create is sent once.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from compute_bridge.testing.physics.engine import Physics
@@ -43,31 +44,9 @@ class Beside:
         if request["ServiceCode"] != "AmazonEC2":
             return {"PriceList": [], "FormatVersion": "aws_v1"}
         terms = {one["Field"]: one["Value"] for one in request.get("Filters", []) if one["Type"] == "TERM_MATCH"}
-        items = [*self._machines(), *self._volumes()]
+        items = [*_machines(tuple(self._physics.zones)), *self._volumes()]
         found = [json.dumps(item) for item in items if _matches(item["product"], terms)]
         return self._paged(request, "PriceList", found) | {"FormatVersion": "aws_v1"}
-
-    def _machines(self) -> list[Answer]:
-        return [
-            _item(
-                "Compute Instance (bare metal)" if one.is_metal else "Compute Instance",
-                {
-                    "instanceType": one.name,
-                    "regionCode": region,
-                    "operatingSystem": system,
-                    "tenancy": tenancy,
-                    "preInstalledSw": "NA",
-                    "capacitystatus": "Used",
-                    "marketoption": "OnDemand",
-                },
-                one.price if (system, tenancy) == ("Linux", "Shared") else "9.9900000000",
-                "Hrs",
-            )
-            for region in self._physics.zones
-            for one in TYPES
-            if one.price
-            for system, tenancy in (("Linux", "Shared"), ("Windows", "Shared"), ("Linux", "Dedicated"))
-        ]
 
     def _volumes(self) -> list[Answer]:
         return [
@@ -138,6 +117,30 @@ def _seconds(moment: Any) -> float:
 def _matches(product: Mapping[str, Any], terms: Mapping[str, str]) -> bool:
     told = {"productFamily": product["productFamily"], **product["attributes"]}
     return all(told.get(field) == value for field, value in terms.items())
+
+
+@cache
+def _machines(regions: tuple[str, ...]) -> list[Answer]:
+    return [
+        _item(
+            "Compute Instance (bare metal)" if one.is_metal else "Compute Instance",
+            {
+                "instanceType": one.name,
+                "regionCode": region,
+                "operatingSystem": system,
+                "tenancy": tenancy,
+                "preInstalledSw": "NA",
+                "capacitystatus": "Used",
+                "marketoption": "OnDemand",
+            },
+            one.price if (system, tenancy) == ("Linux", "Shared") else "9.9900000000",
+            "Hrs",
+        )
+        for region in regions
+        for one in TYPES
+        if one.price
+        for system, tenancy in (("Linux", "Shared"), ("Windows", "Shared"), ("Linux", "Dedicated"))
+    ]
 
 
 def _item(family: str, attributes: Mapping[str, str], price: str, unit: str) -> Answer:
