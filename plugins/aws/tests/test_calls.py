@@ -6,6 +6,7 @@ from attrs import evolve
 
 from compute_bridge.cloud.tags import TOKEN, tags_of, token_word
 from compute_bridge.model.ids import InstanceId
+from compute_bridge.model.usage import UsageMetrics, UsageSource
 from compute_bridge.ports.backend import Offer
 from compute_bridge.testing.orders import new_token
 from compute_bridge_aws.backend import AwsBackend
@@ -83,6 +84,18 @@ async def test_a_listing_costs_one_call_a_region_whatever_runs(bare: AwsWorld, n
     assert listings - 1 <= calls <= 2 * listings
 
 
+async def usages(backend: AwsBackend, machines: list[InstanceId]) -> list[UsageMetrics]:
+    told: list[UsageMetrics] = []
+
+    async def ask(machine: InstanceId) -> None:
+        told.append(await backend.usage(machine))
+
+    async with anyio.create_task_group() as tasks:
+        for machine in machines:
+            tasks.start_soon(ask, machine)
+    return told
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(("number", "questions"), [(1, 1), (20, 1), (167, 2)])
 async def test_metrics_cost_no_listing_of_their_own_and_a_question_for_166_leases(
@@ -90,6 +103,7 @@ async def test_metrics_cost_no_listing_of_their_own_and_a_question_for_166_lease
 ):
     bare.use(evolve(bare.config, metrics=True))
     async with bare.open() as backend:
+        assert isinstance(backend, AwsBackend)
         [offer, *_] = await backend.offers()
         machines = populate(bare, offer, number)
         calls = []
@@ -97,9 +111,9 @@ async def test_metrics_cost_no_listing_of_their_own_and_a_question_for_166_lease
             # So that no period is over while they are asked.
             await bare.clock.sleep_ms(_PERIOD_MS - bare.clock.utc_ms() % _PERIOD_MS)
             before = {op: bare.physics.count(op) for op in ("DescribeInstances", "GetMetricData")}
-            async with anyio.create_task_group() as tasks:
-                for machine in machines:
-                    tasks.start_soon(backend.usage, machine)
+            told = await usages(backend, machines)
             calls.append({op: bare.physics.count(op) - count for op, count in before.items()})
+            # A question that CloudWatch refuses counts as one too.
+            assert [one for one in told if one.core_ms.source is not UsageSource.BACKEND] == []
 
     assert calls == [{"DescribeInstances": 1, "GetMetricData": questions}] * _CHECKPOINTS

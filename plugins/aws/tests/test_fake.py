@@ -2,6 +2,8 @@
 
 import base64
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +14,7 @@ from compute_bridge.cloud.tags import OWNER
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.testing.physics.wire import Request
 from compute_bridge_aws.group import Rules
+from compute_bridge_aws.metrics import metric_queries
 from compute_bridge_aws.sdk import Access, Operation, Sdk, told_by
 from compute_bridge_aws.testing.stock import IMAGES, OLD_IMAGES, SUBNETS, VPCS
 from compute_bridge_aws.testing.world import KEY_ID, SECRET, AwsWorld
@@ -231,3 +234,12 @@ def test_who_signs_otherwise_is_refused(bare: AwsWorld, access: Access):
     assert refused(lambda: stranger.instances(EU, [])) == "AuthFailure"
     assert refused(lambda: stranger.identity(EU)) == "InvalidClientTokenId"
     assert refused(lambda: stranger.quotas(EU)) == "UnrecognizedClientException"
+
+
+def test_cloudwatch_takes_no_more_than_500_queries(quick: AwsWorld, sdk: Callable[[AwsWorld], Sdk]):
+    queries = metric_queries(f"i-{at:017x}" for at in range(167))
+    ask = partial(sdk(quick).metrics, EU, start=datetime.fromtimestamp(0, UTC), end=datetime.fromtimestamp(300, UTC))
+
+    assert len(queries) == 501
+    assert len(ask(queries[:500])) == 500
+    assert refused(lambda: ask(queries)) == "ValidationError"

@@ -1,5 +1,7 @@
 """What CloudWatch tells, where the table wants it: whole periods, and each figure with its source."""
 
+from collections.abc import Iterator
+
 import pytest
 from attrs import evolve
 
@@ -15,11 +17,19 @@ pytestmark = pytest.mark.anyio
 PERIOD_MS = 300_000
 
 
-async def launched(world: AwsWorld, backend: Backend) -> InstanceId:
+@pytest.fixture
+def quickest() -> Iterator[AwsWorld]:
+    """Run one in which a day is over in a second."""
+    with AwsWorld(boots_guests=False, speed=100_000) as world:
+        world.use(evolve(world.config, metrics=True))
+        yield world
+
+
+async def launched(world: AwsWorld, backend: Backend, id_: str = "i-00000000") -> InstanceId:
     [offer, *_] = await backend.offers()
     order = world.order(offer)
     tags = tags_of(order, world.config) | {TOKEN: token_word(new_token())}
-    launch = world.physics.launch(region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id="i-00000000", tags=tags)
+    launch = world.physics.launch(region="eu-west-1", zone="eu-west-1a", shape="t3.micro", id=id_, tags=tags)
     await world.clock.sleep_ms(5000)
     return world.instance_id(launch.machine)
 
@@ -163,3 +173,81 @@ async def test_a_lease_whose_start_cloudwatch_has_forgotten_is_not_counted_too_l
 
     assert usage.core_ms == usage.net_in_bytes == usage.net_out_bytes == UNMEASURED
     assert usage.wall_ms.value >= 63 * 24 * 12 * PERIOD_MS
+
+
+async def test_each_period_is_counted_once(quick: AwsWorld):
+    async with quick.open() as backend:
+        machine = await launched(quick, backend)
+        begin = quick.machine_of(machine).created_ms // PERIOD_MS
+        figures = []
+        # From the first on each question settles more.
+        for wait in (14, 2, 2, 2):
+            await quick.clock.sleep_ms((wait + 1) * PERIOD_MS - quick.clock.utc_ms() % PERIOD_MS)
+            over = quick.clock.utc_ms() // PERIOD_MS - begin
+            told = periods(await backend.usage(machine))
+            figures.append((over, told, quick.clock.utc_ms() // PERIOD_MS - begin))
+
+    assert [one for one in figures if not one[0] <= one[1] <= one[2]] == []
+
+
+async def test_machines_of_several_ages_are_each_counted_from_their_start(quick: AwsWorld):
+    async with quick.open() as backend:
+        elder = await launched(quick, backend)
+        await quick.clock.sleep_ms(6 * PERIOD_MS)
+        younger = await launched(quick, backend, "i-00000001")
+        await quick.clock.sleep_ms(2 * PERIOD_MS)
+        await backend.list_owned()
+        figures = [periods(await backend.usage(machine)) for machine in (younger, elder)]
+
+    # Whoever is asked about first, both are in one question.
+    assert figures[1] >= 8 > figures[0] >= 2
+
+
+@pytest.mark.parametrize("behind", [15, 1000])
+async def test_a_series_that_is_hours_behind_the_others_loses_nothing(quick: AwsWorld, behind: int):
+    async with quick.open() as backend:
+        machine = await launched(quick, backend)
+        quick.aws.beside.metrics_behind_ms = {"NetworkIn": behind * PERIOD_MS}
+        await quick.clock.sleep_ms(24 * PERIOD_MS)
+        early = await backend.usage(machine)
+        quick.aws.beside.metrics_behind_ms = {}
+        await quick.clock.sleep_ms(PERIOD_MS)
+        late = await backend.usage(machine)
+
+    assert early.net_in_bytes.value // 1000 < early.net_out_bytes.value // 2000
+    assert periods(late) >= 25
+
+
+async def test_a_series_that_tells_nothing_is_not_waited_for_without_end(quickest: AwsWorld):
+    beside = quickest.aws.beside
+    async with quickest.open() as backend:
+        machine = await launched(quickest, backend)
+        beside.metrics_behind_ms = {"NetworkIn": 10_000 * PERIOD_MS}
+        await quickest.clock.sleep_ms(36 * 12 * PERIOD_MS)
+        for _ in range(2):
+            await backend.usage(machine)
+            await quickest.clock.sleep_ms(PERIOD_MS)
+
+    # The first is asked from the start, the last from a day ago.
+    assert beside.metrics_asked_from[-1] - beside.metrics_asked_from[0] >= 11 * 12 * PERIOD_MS // 1000
+
+
+@pytest.mark.parametrize("listings", [1, 2])
+async def test_what_was_counted_outlives_one_listing_that_misses_the_machine(quick: AwsWorld, listings: int):
+    async with quick.open() as backend:
+        machine = await launched(quick, backend)
+        await quick.clock.sleep_ms(10 * PERIOD_MS)
+        before = await backend.usage(machine)
+        # CloudWatch forgets the start, and has lost for a moment what it told.
+        quick.clock.jump_utc(63 * 24 * 12 * PERIOD_MS)
+        quick.aws.beside.metrics_late_ms = 64 * 24 * 12 * PERIOD_MS
+        quick.physics.propagation_ms = 100 * 24 * 12 * PERIOD_MS
+        for _ in range(listings):
+            assert await backend.list_owned() == ()
+            await quick.clock.sleep_ms(2 * backend.consistency_window_ms)
+        quick.physics.propagation_ms = 0
+        after = await backend.usage(machine)
+
+    # Whatever stays missing for longer than a listing may be behind is forgotten, or counts would be kept for ever.
+    assert (periods(before) >= 10, after.core_ms != UNMEASURED) == (True, listings == 1)
+    assert periods(before) <= periods(after) or listings > 1

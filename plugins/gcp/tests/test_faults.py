@@ -176,6 +176,16 @@ async def test_a_zone_that_the_table_names_is_missed_while_it_is_silent(world, b
     await world.come_back()
 
 
+@pytest.mark.parametrize("place", ["regions/us-central1", "somewhere/new"])
+async def test_a_silent_place_that_is_no_zone_may_hold_a_machine_of_ours(world, backend, place):
+    world.fake.unreachables = (place,)
+    for ask in (backend.list_owned, backend.fetch_catalog):
+        async with refused(UnavailableError) as caught:
+            await ask()
+        assert f"in {place}: unreachable" in str(caught.value)
+    world.fake.unreachables = ()
+
+
 async def test_a_zone_that_the_table_names_no_more_is_missed_where_a_machine_was_seen_in_it(world, backend):
     order = world.order(await offered(backend, zone="us-central1-a"))
     instance = await make(world, backend, order)

@@ -48,7 +48,7 @@ class AwsCloud(NoticedCloud):
         self._images = Images(account)
         self._quotas = Quotas(account)
         self._shelf = Shelf(account, self._images)
-        self._metering = Metering(account)
+        self._metering = Metering(account, window_ms=_WINDOW_MS)
         self._notices = Notices(account)
 
     @property

@@ -22,8 +22,10 @@ from compute_bridge_aws.account import Account
 from compute_bridge_aws.machine_of import split
 
 _PERIOD_S = 300
-# What is this much older than the newest that was told comes in no more, and is not asked for again.
+# What is this much older than the newest that every series told comes in no more, and is not asked for again.
 _SETTLED_S = 3600
+# A series that tells nothing holds up the others for no longer: all that is not settled is asked for each time.
+_WAITED_S = 24 * 3600
 # Source: CloudWatch API reference, GetMetricData: periods of 300 seconds are available for 63 days.
 _KEPT_S = 63 * 24 * 3600
 # After a failure, and for a machine that is new: how soon there is another question.
@@ -49,8 +51,9 @@ class _Count:
 
     def take(self, told: Points, *, until: int, last: int) -> None:
         """Take in what was told up to ``until``; a period that is not over by ``last`` counts for nothing yet."""
-        newest = max((at for points in told.values() for at in points), default=0)
-        settled_by = max(self.since, newest - _SETTLED_S)
+        newest = [max(told.get(name, ()), default=0) for name in _SERIES]
+        # One border for all, so it is the slowest that moves it.
+        settled_by = max(self.since, min(newest) - _SETTLED_S, max(newest) - _WAITED_S)
         for name in _SERIES:
             whole = [(at, value) for at, value in told.get(name, {}).items() if self.since <= at <= last - _PERIOD_S]
             self.settled[name] += sum((value for at, value in whole if at < settled_by), Decimal(0))
@@ -63,9 +66,11 @@ class _Count:
 class Metering:
     """The figures of one account's machines, in memory; another process is told the same from their starts on."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *, window_ms: int) -> None:
         self._account = account
+        self._window_ms = window_ms
         self._found: dict[str, Machines] = {}
+        self._missed_ms: dict[InstanceId, int] = {}
         self._vcpus: dict[InstanceId, int] = {}
         self._counts: dict[InstanceId, _Count] = {}
         self._asked: set[InstanceId] = set()
@@ -81,12 +86,24 @@ class Metering:
 
     def note(self, region: str, found: Machines, vcpus: Mapping[InstanceId, int]) -> None:
         """Take in a listing of ours: which machines there are, and of how many vCPUs CloudWatch tells percents."""
-        for id_ in self._found.get(region, {}).keys() - found.keys():
-            self._vcpus.pop(id_, None)
-            self._counts.pop(id_, None)
-            self._asked.discard(id_)
-        self._found[region] = found
+        now_ms = self._account.clock.monotonic_ms()
+        kept: dict[InstanceId, Machine] = {}
+        for id_, machine in self._found.get(region, {}).items():
+            if id_ in found:
+                self._missed_ms.pop(id_, None)
+            elif now_ms - self._missed_ms.setdefault(id_, now_ms) <= self._window_ms:
+                # The listing may be behind; counted anew, figures could be lower than were told, or unknown.
+                kept[id_] = machine
+            else:
+                self._forget(id_)
+        self._found[region] = {**kept, **found}
         self._vcpus |= {id_: number for id_, number in vcpus.items() if number}
+
+    def _forget(self, id_: InstanceId) -> None:
+        self._missed_ms.pop(id_, None)
+        self._vcpus.pop(id_, None)
+        self._counts.pop(id_, None)
+        self._asked.discard(id_)
 
     async def metered(self, machine: Machine, allocated: UsageMetrics) -> UsageMetrics:
         """Return ``allocated`` with CPU and network as they were used; 0 until CloudWatch has its first period.

@@ -22,8 +22,9 @@ class Beside:
     """The other services. ``page`` is the most that a page of theirs holds.
 
     ``metric_status`` is what CloudWatch says of each series, and ``metrics_late_ms`` how late it tells of a
-    moment; the periods that begin at ``metrics_withheld`` it does not tell, and ``metrics_asked_from`` are the seconds
-    from which on it was asked.
+    moment; the periods that begin at ``metrics_withheld`` it does not tell, those of a metric in
+    ``metrics_behind_ms`` come so much later still, and ``metrics_asked_from`` are the seconds from which on it was
+    asked.
     """
 
     def __init__(self, physics: Physics, require: Callable[[list[Access]], None]) -> None:
@@ -34,6 +35,7 @@ class Beside:
         self.metric_status = "Complete"
         self.metrics_late_ms = 0
         self.metrics_withheld: Container[int] = ()
+        self.metrics_behind_ms: Mapping[str, int] = {}
         self.metrics_asked_from: list[float] = []
 
     # --- pricing --------------------------------------------------------------------------------
@@ -86,9 +88,10 @@ class Beside:
         return {"MetricDataResults": [self._series(one, start, end) for one in queries]}
 
     def _series(self, query: Mapping[str, Any], start: float, end: float) -> Answer:
-        stat = query["MetricStat"]
-        value = {"CPUUtilization": 50.0, "NetworkIn": 1000.0, "NetworkOut": 2000.0}[stat["Metric"]["MetricName"]]
-        begin, over = self._life(stat["Metric"]["Dimensions"][0]["Value"])
+        metric = query["MetricStat"]["Metric"]
+        value = {"CPUUtilization": 50.0, "NetworkIn": 1000.0, "NetworkOut": 2000.0}[metric["MetricName"]]
+        late_ms = self.metrics_late_ms + self.metrics_behind_ms.get(metric["MetricName"], 0)
+        begin, over = self._life(metric["Dimensions"][0]["Value"], late_ms)
         first = int(max(start, begin // _PERIOD_S * _PERIOD_S))
         # The newest first, as CloudWatch tells them.
         periods = range(first, int(min(end, over)), _PERIOD_S)[::-1]
@@ -101,12 +104,12 @@ class Beside:
             "Values": [value] * len(told),
         }
 
-    def _life(self, id_: str) -> tuple[float, float]:
+    def _life(self, id_: str, late_ms: int) -> tuple[float, float]:
         try:
             machine = self._physics.get(id_)
         except Refusal:
             return 0.0, 0.0
-        told_s = (self._physics.now_ms() - self.metrics_late_ms) / 1000 // _PERIOD_S * _PERIOD_S
+        told_s = (self._physics.now_ms() - late_ms) / 1000 // _PERIOD_S * _PERIOD_S
         return machine.created_ms / 1000, min(machine.end.at_ms / 1000, told_s) if machine.end else told_s
 
 

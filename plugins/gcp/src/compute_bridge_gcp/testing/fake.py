@@ -42,7 +42,10 @@ class Route:
 
 
 class FakeComputeEngine:
-    """One project. ``granted`` is what the service account may do; None for everything."""
+    """One project. ``granted`` is what the service account may do; None for everything.
+
+    ``unreachables`` are places other than zones that an aggregated list names as lacking.
+    """
 
     def __init__(self, physics: Physics) -> None:
         self.physics = physics
@@ -50,6 +53,7 @@ class FakeComputeEngine:
         self.account = ACCOUNT
         self.tokens: set[str] = set()
         self.throttled_as = (429, "rateLimitExceeded")
+        self.unreachables: tuple[str, ...] = ()
         self._gates: dict[str, HeldCall] = {}
         self._next_refusals: dict[str, tuple[int, str]] = {}
         self.wire = WireServer(self._serve)
@@ -273,7 +277,7 @@ class FakeComputeEngine:
 
     def _list(self, request: Request, **_: str) -> Any:
         found = self.instances.matching(request.param("filter"))
-        return _aggregated(request, found, "instances", self.shelf.down_zones)
+        return self._aggregated(request, found, "instances")
 
     def _operation(self, request: Request, zone: str, name: str, **_: str) -> Any:
         return _found(self.operations.get(zone, name))
@@ -284,8 +288,19 @@ class FakeComputeEngine:
             raise BadRequestError("Invalid value for field 'filter'")
         return _paged(request, found)
 
+    def _aggregated(self, request: Request, items: list[tuple[str, dict[str, Any]]], key: str) -> Any:
+        begin, end, more = _window(request, len(items))
+        down = self.shelf.down_zones
+        scopes: dict[str, Any] = {}
+        for zone in (zone for zones in ZONES.values() for zone in zones):
+            here = [item for its_zone, item in items[begin:end] if its_zone == zone and zone not in down]
+            code = "UNREACHABLE" if zone in down else "NO_RESULTS_ON_PAGE"
+            scopes[f"zones/{zone}"] = {key: here} if here else {"warning": {"code": code, "message": "nothing"}}
+        silent = [*(f"zones/{zone}" for zone in sorted(down)), *self.unreachables]
+        return {"items": scopes, "unreachables": silent, **more}
+
     def _machine_types(self, request: Request, **_: str) -> Any:
-        return _aggregated(request, self.shelf.machine_types(), "machineTypes", self.shelf.down_zones)
+        return self._aggregated(request, self.shelf.machine_types(), "machineTypes")
 
     def _image(self, request: Request, project: str, family: str = "", name: str = "") -> Any:
         return _found(self.shelf.image(project, family=family, name=name))
@@ -357,13 +372,3 @@ def _paged(
 ) -> Any:
     begin, end, more = _window(request, len(items), size, most)
     return {key: items[begin:end], **more}
-
-
-def _aggregated(request: Request, items: list[tuple[str, dict[str, Any]]], key: str, down: set[str]) -> Any:
-    begin, end, more = _window(request, len(items))
-    scopes: dict[str, Any] = {}
-    for zone in (zone for zones in ZONES.values() for zone in zones):
-        here = [item for its_zone, item in items[begin:end] if its_zone == zone and zone not in down]
-        code = "UNREACHABLE" if zone in down else "NO_RESULTS_ON_PAGE"
-        scopes[f"zones/{zone}"] = {key: here} if here else {"warning": {"code": code, "message": "nothing"}}
-    return {"items": scopes, "unreachables": [f"zones/{zone}" for zone in sorted(down)], **more}
