@@ -162,8 +162,10 @@ class GcpConfig(CloudSettings):
 
     @default_chain.validator
     def _one_identity(self, _attribute: object, value: str) -> None:
-        if bool(value) is bool(self.credentials):
-            raise ValueError(f'give credentials, or default_chain = "{DEFAULT_CHAIN}"')
+        if value and self.credentials:
+            raise ValueError("give credentials or default_chain, not both: leave one of them out")
+        if not value and not self.credentials:
+            raise ValueError(f'credentials must be given, or say default_chain = "{DEFAULT_CHAIN}"')
 
     @regions.validator
     @images.validator
