@@ -174,6 +174,21 @@ class GcpConfig(CloudSettings):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{attribute.name}: {twice[0]!r} stands twice")
 
+    @tdx_zones.validator
+    @sev_snp_zones.validator
+    def _can_be_made(self, attribute: Any, value: tuple[str, ...]) -> None:
+        for zone in value:
+            if not any(region.sells(zone) for region in self.regions):
+                raise ValueError(
+                    f"{attribute.name} names {zone}, which no region of the table sells: "
+                    "add it to one, or leave it out here"
+                )
+        if value and not any(image.confidential for image in self.images):
+            raise ValueError(
+                f"{attribute.name} is given, but no image has confidential = true, so no machine there could start: "
+                f"mark one that boots so, or leave {attribute.name} out"
+            )
+
     @confidential_cost.validator
     def _is_known(self, _attribute: object, value: UnitNanos) -> None:
         if (self.tdx_zones or self.sev_snp_zones) and value == UnitNanos():
