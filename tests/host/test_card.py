@@ -111,7 +111,7 @@ def test_the_organism_folds_capabilities_rates_and_image():
 
 def test_more_than_a_card_can_say_is_told_with_the_mend():
     many = tuple(evolve(EU, region=Region(f"r{at}")) for at in range(513))
-    with pytest.raises(MarketError, match=r"capabilities must be a tuple of 0 to 512 items; offer less"):
+    with pytest.raises(MarketError, match=r"capabilities must be a list of 0 to 512 items; offer less"):
         fold_card(facts_of(), holding(capabilities=many), version=1, tick=Tick(1))
 
 

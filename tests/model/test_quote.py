@@ -33,7 +33,7 @@ QUOTE = TdxQuote(
 
 
 def test_a_policy_without_an_anchor_is_refused():
-    with pytest.raises(ValueError, match="anchors must be a tuple of 1 to 16"):
+    with pytest.raises(ValueError, match="anchors must be a list of 1 to 16"):
         QuotePolicy(anchors=())
 
 
@@ -92,7 +92,7 @@ def test_evidence_refuses_collateral_that_is_no_text(text):
 
 
 def test_measurements_have_four_registers_of_48_bytes():
-    with pytest.raises(ValueError, match="rtmrs must be a tuple of 4 to 4 items"):
+    with pytest.raises(ValueError, match="rtmrs must be a list of 4 to 4 items"):
         Measurements(REGISTER, (REGISTER,) * 3)
 
 

@@ -157,7 +157,7 @@ def resolved_digest(loaded: LoadedBoot, *, measured: Mapping[str, bytes] | None 
 
 
 def secret_refs(value: object, *, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield key path and reference of every secret that a config names."""
+    """Yield key path and reference of every secret that a config names; one that is left out is none."""
     if isinstance(value, tuple | list):
         for index, item in enumerate(value):
             yield from secret_refs(item, key=f"{key}[{index}]")
@@ -166,7 +166,8 @@ def secret_refs(value: object, *, key: str = "") -> Iterator[tuple[str, str]]:
             inner = getattr(value, attribute.name)
             path = joined(key, key_of(attribute))
             if isinstance(inner, str) and attribute.type in (SecretRef, SecretRef | None):
-                yield path, inner
+                if inner:
+                    yield path, inner
             else:
                 yield from secret_refs(inner, key=path)
 

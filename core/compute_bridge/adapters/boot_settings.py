@@ -117,7 +117,7 @@ def _told(key: str, value: object) -> Any:
             return str(value)
         case tuple() | list():
             return [_told(key, item) for item in value]
-        case str() if names_secret(key) and not is_reference(value):
+        case str() if value and names_secret(key) and not is_reference(value):
             return "(not shown)"
         case _:
             return value

@@ -29,6 +29,19 @@ def _words(owner: object, attribute: Any, value: dict[str, str]) -> None:
         raise ValueError(f"sold_as: two regions are sold as {twice[0]}; write another backend for one of them")
 
 
+# What the clouds call the field that lists where they sell.
+_PLACES = ("regions", "locations")
+
+
+def _of_the_table(owner: object, _attribute: object, value: dict[str, str]) -> None:
+    places = next((getattr(owner, name) for name in _PLACES if hasattr(owner, name)), None)
+    if places is None:
+        return
+    known = [str(place.name) for place in places]
+    if strays := sorted({*value} - {*known}):
+        raise ValueError(f"sold_as names {strays[0]}, which is no region of the table: it has {', '.join(known)}")
+
+
 @frozen(kw_only=True)
 class CloudSettings:
     """The keys that the kinds of all clouds share; a plugin's config class inherits them."""
@@ -57,7 +70,7 @@ class CloudSettings:
     )
     sold_as: dict[str, str] = field(
         factory=dict,
-        validator=_words,
+        validator=[_words, _of_the_table],
         hash=False,
         metadata=about("the market's word for a region, where it is not the cloud's own: region = word"),
     )

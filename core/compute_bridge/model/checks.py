@@ -65,7 +65,7 @@ def each(check: Check, low: int = 0, high: int = 256) -> Check:
 
     def check_all(owner: object, attribute: Any, value: tuple[Any, ...]) -> None:
         if type(value) is not tuple or not low <= len(value) <= high:
-            raise ValueError(f"{attribute.name} must be a tuple of {low} to {high} items")
+            raise ValueError(f"{attribute.name} must be a list of {low} to {high} items")
         for item in value:
             check(owner, attribute, item)
 
@@ -77,7 +77,7 @@ def few(low: int = 0, high: int = 256) -> Check:
 
     def check(_owner: object, attribute: Any, value: Any) -> None:
         if type(value) is not tuple or not low <= len(value) <= high:
-            raise ValueError(f"{attribute.name} must be a tuple of {low} to {high} items")
+            raise ValueError(f"{attribute.name} must be a list of {low} to {high} items")
 
     return check
 

@@ -15,21 +15,35 @@ EU = region("eu-west-1")
 
 def test_keys_or_the_words_and_never_both():
     nothing = SecretRef("")
-    with pytest.raises(ValueError, match="give access_key_id and secret_access_key"):
-        evolve(config(), credentials=DEFAULT_CHAIN)
-    with pytest.raises(ValueError, match="give access_key_id and secret_access_key"):
-        evolve(config(), access_key_id=nothing)
-    with pytest.raises(ValueError, match=f'credentials must be exactly "{DEFAULT_CHAIN}"'):
-        evolve(config(), credentials="default")
+    keys = {"access_key_id": nothing, "secret_access_key": nothing, "session_token": nothing}
+    with pytest.raises(ValueError, match=r"not both: leave out access_key_id and secret_access_key$"):
+        evolve(config(), session_token=nothing, default_chain=DEFAULT_CHAIN)
+    with pytest.raises(ValueError, match="not both: leave out session_token"):
+        evolve(config(), **keys | {"session_token": SecretRef("env:T")}, default_chain=DEFAULT_CHAIN)
+    with pytest.raises(ValueError, match=f'default_chain must be exactly "{DEFAULT_CHAIN}"'):
+        evolve(config(), default_chain="default")
+
+
+@pytest.mark.parametrize("missing", ["access_key_id", "secret_access_key"])
+def test_half_a_key_is_told_by_the_half_that_is_missing(missing: str):
+    with pytest.raises(ValueError, match=f"^{missing} must be given$"):
+        evolve(config(), **{missing: SecretRef("")})
+
+
+def test_a_table_without_an_identity_is_told_both_ways():
+    nothing = SecretRef("")
+    words = f'^access_key_id and secret_access_key must be given, or say default_chain = "{DEFAULT_CHAIN}"$'
+    with pytest.raises(ValueError, match=words):
+        evolve(config(), access_key_id=nothing, secret_access_key=nothing, session_token=nothing)
 
 
 def test_the_words_alone_are_taken():
     nothing = SecretRef("")
     chained = evolve(
-        config(), access_key_id=nothing, secret_access_key=nothing, session_token=nothing, credentials=DEFAULT_CHAIN
+        config(), access_key_id=nothing, secret_access_key=nothing, session_token=nothing, default_chain=DEFAULT_CHAIN
     )
 
-    assert chained.credentials == DEFAULT_CHAIN
+    assert chained.default_chain == DEFAULT_CHAIN
 
 
 @pytest.mark.parametrize("account", ["", "12345678901", "1234567890123", "12345678901x"])

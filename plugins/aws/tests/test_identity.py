@@ -70,7 +70,7 @@ def write_profile(folder: Path, profile: str, key_id: str, secret: str, more: st
 
 def use_chain(world: AwsWorld) -> None:
     nothing: dict[str, Any] = dict.fromkeys(("access_key_id", "secret_access_key", "session_token"), SecretRef(""))
-    world.use(evolve(world.config, credentials=DEFAULT_CHAIN, **nothing))
+    world.use(evolve(world.config, default_chain=DEFAULT_CHAIN, **nothing))
 
 
 async def test_a_developer_s_environment_is_not_looked_at(bare: AwsWorld, home: Path, monkeypatch: pytest.MonkeyPatch):

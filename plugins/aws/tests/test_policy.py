@@ -9,6 +9,8 @@ from attrs import evolve
 
 from compute_bridge.adapters.strict_toml import structure
 from compute_bridge.api import CommandContext
+from compute_bridge.cli.exits import Exit
+from compute_bridge.cli.main import dispatch
 from compute_bridge.ports.errors import BootError
 from compute_bridge_aws.command import Tables, aws
 from compute_bridge_aws.config import AwsConfig
@@ -117,3 +119,28 @@ def test_the_command_wants_to_know_which_of_two_backends(tmp_path: Path):
     with pytest.raises(BootError, match="of: a, b; name it by --backend"):
         aws(context(["policy", "--config", str(file)], []))
     assert aws(context(["policy", "--config", str(file), "--backend", "b"], [])) == 0
+
+
+def test_the_boot_file_may_be_named_by_flag_or_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "by-variable.toml").write_text(TABLE)
+    (tmp_path / "by-flag.toml").write_text(TABLE.replace("operator-1", "operator-2"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPUTE_BRIDGE_CONFIG", "by-variable.toml")
+
+    assert dispatch(["aws", "policy"]) == Exit.OK
+    assert "operator-1" in capsys.readouterr().out
+    assert dispatch(["aws", "policy", "--config", "by-flag.toml"]) == Exit.OK
+    assert "operator-2" in capsys.readouterr().out
+
+
+def test_a_wrong_table_is_told_with_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "bridge.toml"
+    file.write_text(TABLE.replace('["t3.*"]', "[]").replace('"123456789012"', '"1"'))
+
+    assert dispatch(["aws", "policy", "--config", str(file)]) == Exit.CONFIG
+    error = capsys.readouterr().err
+    assert f"{file}: 2 faults\n" in error
+    assert "  backend[0].shapes: shapes must be a list of 1 to 256 items" in error
+    assert "  backend[0].account_id: " in error

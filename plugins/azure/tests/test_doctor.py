@@ -33,7 +33,7 @@ async def test_a_healthy_account_has_no_fault(bare):
     assert TENANT in findings[0].detail
     assert PRINCIPAL in findings[0].detail
     checks = {one.check for one in findings}
-    assert {f"permission {action}" for reach in Reach for action in actions(reach)} <= checks
+    assert {f"permission {action}" for reach in Reach for action in actions(reach, metrics=False)} <= checks
     assert {"clock", "subscription", "disks", "disks without tags", "image ubuntu confidential in westeurope"} <= checks
     assert {"quota cores in northeurope", "network isolated in westeurope"} <= checks
 
@@ -49,7 +49,7 @@ async def test_another_identity_is_named_and_asks_nothing_more(bare):
 
 async def test_a_missing_permission_is_named(bare):
     missing = "Microsoft.Compute/virtualMachines/delete"
-    bare.arm.granted = tuple(action for reach in Reach for action in actions(reach) if action != missing)
+    bare.arm.granted = tuple(action for reach in Reach for action in actions(reach, metrics=False) if action != missing)
 
     assert list(await faults(bare)) == [f"permission {missing}"]
 
@@ -145,3 +145,12 @@ async def test_silence_is_a_finding(bare):
 
     assert {one.verdict for one in findings} == {Verdict.UNKNOWN}
     assert not any(secret in one.detail for one in findings for secret in bare.secrets())
+
+
+async def test_the_permission_for_metrics_is_asked_where_the_table_reads_them(bare):
+    bare.sell(metrics=True)
+    bare.arm.granted = tuple(action for reach in Reach for action in actions(reach, metrics=False))
+    found = await faults(bare)
+
+    assert [*found] == ["permission Microsoft.Insights/metrics/read"]
+    assert "`compute-bridge azure policy --metrics`" in str(found["permission Microsoft.Insights/metrics/read"])

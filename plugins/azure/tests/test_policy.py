@@ -11,12 +11,12 @@ from attrs import evolve
 from compute_bridge.ports.errors import CredentialsError
 from compute_bridge_azure.command import azure
 from compute_bridge_azure.config import AzureImage
-from compute_bridge_azure.policy import OPERATIONS, Reach, actions, document
+from compute_bridge_azure.policy import OPERATIONS, Reach, actions, commands, document
 from compute_bridge_azure.sdk import Arm
 from compute_bridge_azure.testing.images import FakeImage
 from compute_bridge_azure.testing.world import GROUP, SUBSCRIPTION
 
-ALL = sorted({action for reach in Reach for action in actions(reach)})
+ALL = sorted({action for reach in Reach for action in actions(reach, metrics=True)})
 
 
 def test_every_operation_of_the_slice_has_its_actions():
@@ -29,7 +29,7 @@ def test_no_role_has_a_wildcard_or_a_role_of_its_own():
     for action in ALL:
         assert "*" not in action
         assert not action.startswith("Microsoft.Authorization/roleAssignments")
-    assert not any(action.endswith("/write") for action in actions(Reach.SUBSCRIPTION))
+    assert not any(action.endswith("/write") for action in actions(Reach.SUBSCRIPTION, metrics=True))
 
 
 def test_the_command_prints_what_az_takes():
@@ -40,7 +40,7 @@ def test_the_command_prints_what_az_takes():
 
     assert azure(context) == 0
     printed = json.loads(lines[0])
-    assert printed == document(SUBSCRIPTION, GROUP, ["net"], 2222)
+    assert printed == document(SUBSCRIPTION, GROUP, ["net"], 2222, metrics=False)
     assert [role["AssignableScopes"] for role in printed["roles"]] == [
         [f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"],
         [f"/subscriptions/{SUBSCRIPTION}/resourceGroups/net"],
@@ -86,3 +86,22 @@ async def test_no_action_of_a_create_is_too_many(bare, missing):
 
     assert "AuthorizationFailed" in str(caught.value)
     assert bare.physics.made() == ()
+
+
+def test_what_metrics_need_is_in_the_roles_where_it_is_asked_for():
+    said: list[str] = []
+    for more in ((), ("--metrics",)):
+        context: Any = SimpleNamespace(arguments=("policy", SUBSCRIPTION, GROUP, *more), say=said.append)
+        assert azure(context) == 0
+    bare, whole = ({action for role in json.loads(line)["roles"] for action in role["Actions"]} for line in said)
+
+    assert whole - bare == {"Microsoft.Insights/metrics/read"}
+    assert bare < whole
+
+
+def test_a_role_is_assigned_in_every_group_of_networks():
+    roles = document(SUBSCRIPTION, GROUP, ["b", "a"], 22, metrics=False)["roles"]
+    assigned = [line for line in commands(roles, "somebody") if line.startswith("az role assignment create ")]
+
+    assert len(assigned) == 4
+    assert sum("--role 'compute-bridge network'" in line for line in assigned) == 2

@@ -21,8 +21,8 @@ def refused(match: str, **changes: Any) -> None:
 
 
 def test_a_table_gives_credentials_or_says_that_it_takes_what_is_there():
-    refused("give credentials, or default_chain", credentials="")
-    refused("give credentials, or default_chain", default_chain=DEFAULT_CHAIN)
+    refused(f'credentials must be given, or say default_chain = "{DEFAULT_CHAIN}"', credentials="")
+    refused("credentials or default_chain, not both", default_chain=DEFAULT_CHAIN)
     refused("is not 'use the default", credentials="", default_chain="yes")
 
     assert DEFAULT_CHAIN == evolve(TABLE, credentials=SecretRef(""), default_chain=DEFAULT_CHAIN).default_chain

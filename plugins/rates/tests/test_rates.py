@@ -87,7 +87,7 @@ def test_two_fixed_rows_for_one_place_are_refused():
 
 @pytest.mark.parametrize("rows", [(), [fixed_row()]], ids=["none", "list"])
 def test_fixed_without_rows_is_refused(rows):
-    with pytest.raises(ValueError, match="rows must be a tuple of 1 to 1024"):
+    with pytest.raises(ValueError, match="rows must be a list of 1 to 1024"):
         FixedConfig(rows=rows)
 
 

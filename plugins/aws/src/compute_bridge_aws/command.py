@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from compute_bridge.api import CommandContext
 from compute_bridge.model.boot import BackendSettings, about
-from compute_bridge.ports.errors import BootError
+from compute_bridge.ports.errors import BootError, BootFileError
 from compute_bridge_aws.config import AwsConfig
 from compute_bridge_aws.policy import policy
 
@@ -36,7 +36,13 @@ def _aws() -> None: ...
 
 @_aws.command(name="policy", short_help="Print the IAM policy for one backend of the boot file.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), default="bridge.toml", show_default=True, help="The boot file."
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="COMPUTE_BRIDGE_CONFIG",
+    show_envvar=True,
+    default="bridge.toml",
+    show_default=True,
+    help="The boot file.",
 )
 @click.option("--backend", default="", help="Which backend, where the file has several of this kind.")
 @click.pass_obj
@@ -52,6 +58,9 @@ def _policy(context: CommandContext, config: Path, backend: str) -> int:
         names = ", ".join(table.name for table in tables.backends if table.kind == _KIND) or "none"
         raise BootError(f"{config}: one backend of kind aws is meant, of: {names}; name it by --backend")
     [(index, table)] = found
-    settings: AwsConfig = context.structure(table.settings, AwsConfig, f"backend[{index}]")
+    try:
+        settings: AwsConfig = context.structure(table.settings, AwsConfig, f"backend[{index}]")
+    except BootFileError as error:
+        raise BootFileError(f"{config}: {error}", faults=error.faults) from error
     context.say(json.dumps(policy(settings), indent=2))
     return 0

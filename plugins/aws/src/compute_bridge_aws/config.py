@@ -71,7 +71,7 @@ class AwsConfig(CloudSettings):
     session_token: SecretRef = field(
         default=SecretRef(""), metadata=about("the session token, where the key is a temporary one")
     )
-    credentials: str = field(
+    default_chain: str = field(
         default="", metadata=about(f'"{DEFAULT_CHAIN}", in exactly these words, in place of an access key')
     )
     regions: tuple[AwsRegion, ...] = field(validator=few(1, 64), metadata=about("one region to sell in", key="region"))
@@ -120,16 +120,18 @@ class AwsConfig(CloudSettings):
         default=FilePath(""), metadata=about("the CA certificates to trust, PEM; those of the SDK, unless given")
     )
 
-    @credentials.validator
-    def _in_words(self, _attribute: object, value: str) -> None:
+    @default_chain.validator
+    def _one_identity(self, _attribute: object, value: str) -> None:
         if value not in ("", DEFAULT_CHAIN):
-            raise ValueError(f'credentials must be exactly "{DEFAULT_CHAIN}", or be left out')
-        has_keys = bool(self.access_key_id) and bool(self.secret_access_key)
-        if has_keys is bool(value) or (value and self.session_token):
-            raise ValueError(
-                "give access_key_id and secret_access_key, "
-                f'or say credentials = "{DEFAULT_CHAIN}" to take the environment, a profile or a role'
-            )
+            raise ValueError(f'default_chain must be exactly "{DEFAULT_CHAIN}", or be left out')
+        keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
+        given = [name for name, ref in {**keys, "session_token": self.session_token}.items() if ref]
+        missing = [name for name, ref in keys.items() if not ref]
+        if value and given:
+            raise ValueError(f"give an access key or default_chain, not both: leave out {' and '.join(given)}")
+        if not value and missing:
+            or_else = "" if given else f', or say default_chain = "{DEFAULT_CHAIN}"'
+            raise ValueError(f"{' and '.join(missing)} must be given{or_else}")
 
     @regions.validator
     def _alike(self, _attribute: object, value: tuple[AwsRegion, ...]) -> None:

@@ -6,7 +6,7 @@ from attrs import field, frozen
 
 from compute_bridge.cloud.settings import CloudSettings
 from compute_bridge.model.boot import FilePath, SecretRef, about
-from compute_bridge.model.checks import each, few, label, like, text, whole
+from compute_bridge.model.checks import each, few, label, like, whole
 from compute_bridge.model.resources import NetworkPolicy, Region, Zone
 from compute_bridge.model.units import Nanos, NanosPerHour
 
@@ -33,6 +33,11 @@ _group = like(r"[A-Za-z0-9._()-]{0,89}[A-Za-z0-9_()-]", "a resource group's name
 _location = like(r"[a-z0-9]{1,50}", "a location as Azure writes it: westeurope")
 _URN = r"[A-Za-z0-9._-]+(:[A-Za-z0-9._-]+){3}"
 _image = like(f"({_URN}|/subscriptions/[^\\s]+)?", "an urn such as Canonical:ubuntu-24_04-lts:server:latest, or an id")
+
+
+def _subscription_of(id_: str) -> str:
+    """Return the subscription of a resource id; Azure writes ids in any case."""
+    return id_.split("/")[2].lower()
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -129,7 +134,11 @@ class AzureConfig(CloudSettings):
     confidential: bool = field(
         default=False, metadata=about("whether DC and EC sizes are sold, as confidential machines; never otherwise")
     )
-    currency: str = field(default="USD", validator=text(3, 8), metadata=about("the currency that prices are read in"))
+    currency: str = field(
+        default="USD",
+        validator=like("[A-Z]{3}", "a currency of three capital letters, such as USD"),
+        metadata=about("the currency that prices are read in"),
+    )
     disk_cost: NanosPerHour = field(
         validator=whole(0, _MAX_NANOS), metadata=about("what a GiB of the boot disk's type costs, in nanos an hour")
     )
@@ -189,6 +198,17 @@ class AzureConfig(CloudSettings):
                 raise ValueError(
                     f"location {location.name} has no network for {missing[0]}: add one, or do not sell it"
                 )
+
+    @locations.validator
+    def _in_the_subscription(self, _attribute: object, value: tuple[Location, ...]) -> None:
+        networks = [(location.name, network) for location in value for network in location.networks]
+        for name, network in networks:
+            for key, id_ in (("subnet", network.subnet), ("security_group", network.security_group)):
+                if _subscription_of(id_) != self.subscription:
+                    raise ValueError(
+                        f"location {name}, network {network.policy}: {key} is of subscription {_subscription_of(id_)}, "
+                        f"and the table's is {self.subscription}: name one of the table's own"
+                    )
 
     @image_table.validator
     def _named_once(self, _attribute: object, value: tuple[AzureImage, ...]) -> None:

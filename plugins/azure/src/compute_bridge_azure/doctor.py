@@ -21,7 +21,7 @@ from compute_bridge_azure.walls import faults_of
 
 _MAX_SKEW_MS = 30_000
 _MAX_DETAIL = 500
-_ROLE = "assign the role that `compute-bridge azure policy` prints, and wait some minutes"
+_ROLE = "assign the role that `compute-bridge azure policy{more}` prints, and wait some minutes"
 
 Findings = list[Finding]
 
@@ -99,11 +99,13 @@ class Doctor:
 
     async def _permitted(self, reach: Reach, scope: str) -> Findings:
         roles = await self._cloud.read("read permissions", lambda: self._arm.permissions(scope))
+        metrics = self._config.metrics
+        mend = _ROLE.format(more=" --metrics" * metrics)
         return [
             _ok(f"permission {action}", f"in {scope}")
             if any(_grants(role, action) for role in roles)
-            else _fault(f"permission {action}", f"not in {scope}", _ROLE)
-            for action in actions(reach)
+            else _fault(f"permission {action}", f"not in {scope}", mend)
+            for action in actions(reach, metrics=metrics)
         ]
 
     async def _group(self) -> Findings:

@@ -1,7 +1,9 @@
 """What the bridge's principal may do, no more: the role definitions, each operation with its actions."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from shlex import quote
 from typing import Any
 
 from compute_bridge.model.resources import NetworkPolicy
@@ -14,6 +16,7 @@ _ADDRESS = "Microsoft.Network/publicIPAddresses"
 _GROUP = "Microsoft.Network/networkSecurityGroups"
 _SUBNET = "Microsoft.Network/virtualNetworks/subnets"
 _PERMISSIONS = "Microsoft.Authorization/permissions/read"
+_METRICS = "metrics"
 
 
 class Reach(StrEnum):
@@ -50,7 +53,7 @@ OPERATIONS: Mapping[str, Mapping[Reach, tuple[str, ...]]] = {
     "nics": {Reach.GROUP: (f"{_NIC}/read",)},
     "addresses": {Reach.GROUP: (f"{_ADDRESS}/read",)},
     "disks": {Reach.GROUP: (f"{_DISK}/read",)},
-    "metrics": {Reach.GROUP: ("Microsoft.Insights/metrics/read",)},
+    _METRICS: {Reach.GROUP: ("Microsoft.Insights/metrics/read",)},
     "skus": {Reach.SUBSCRIPTION: ("Microsoft.Compute/skus/read",)},
     "usages": {Reach.SUBSCRIPTION: ("Microsoft.Compute/locations/usages/read",)},
     "image": {
@@ -68,12 +71,15 @@ OPERATIONS: Mapping[str, Mapping[Reach, tuple[str, ...]]] = {
 """Each call of the slice of the SDK, and what it takes; a call that asks for no token takes nothing."""
 
 
-def actions(reach: Reach) -> list[str]:
-    """Return what a role takes at one place, in order."""
-    return sorted({action for needs in OPERATIONS.values() for action in needs.get(reach, ())})
+def actions(reach: Reach, *, metrics: bool) -> list[str]:
+    """Return what a role takes at one place, in order; with ``metrics`` also what a table with them asks."""
+    asked = [needs for name, needs in OPERATIONS.items() if metrics or name != _METRICS]
+    return sorted({action for needs in asked for action in needs.get(reach, ())})
 
 
-def document(subscription: str, group: str, network_groups: Iterable[str], port: int) -> dict[str, Any]:
+def document(
+    subscription: str, group: str, network_groups: Iterable[str], port: int, *, metrics: bool
+) -> dict[str, Any]:
     """Return three role definitions and what a security group must hold, to be printed as JSON."""
     base = f"/subscriptions/{subscription}"
     scopes = {
@@ -82,17 +88,31 @@ def document(subscription: str, group: str, network_groups: Iterable[str], port:
         Reach.SUBSCRIPTION: [base],
     }
     return {
-        "roles": [_role(reach, scopes[reach]) for reach in Reach],
+        "roles": [_role(reach, scopes[reach], metrics=metrics) for reach in Reach],
         "securityRules": {policy.value: wall_rules(policy, port) for policy in NetworkPolicy},
     }
 
 
-def _role(reach: Reach, scopes: list[str]) -> dict[str, Any]:
+def commands(roles: Iterable[Mapping[str, Any]], principal: str) -> Iterator[str]:
+    """Yield the lines for a shell that make each role, then assign each at every place that it is for."""
+    roles = [*roles]
+    for role in roles:
+        yield f"az role definition create --role-definition {quote(json.dumps(role))}"
+    for role in roles:
+        for scope in role["AssignableScopes"]:
+            yield (
+                f"az role assignment create --assignee-object-id {quote(principal)} "
+                "--assignee-principal-type ServicePrincipal "
+                f"--role {quote(role['Name'])} --scope {quote(scope)}"
+            )
+
+
+def _role(reach: Reach, scopes: list[str], *, metrics: bool) -> dict[str, Any]:
     return {
         "Name": f"compute-bridge {reach}",
         "IsCustom": True,
         "Description": f"What a compute-bridge needs in its {reach}, and no more.",
-        "Actions": actions(reach),
+        "Actions": actions(reach, metrics=metrics),
         "NotActions": [],
         "DataActions": [],
         "NotDataActions": [],

@@ -1,6 +1,7 @@
 """``compute-bridge gcp``: what an operator has to set up at Google; asks nobody and imports no SDK."""
 
 import json
+from collections.abc import Iterator
 
 import click
 
@@ -24,7 +25,8 @@ def _gcp() -> None: ...
 @click.option("--service-account", default="ACCOUNT", show_default=True, help="The service account's e-mail.")
 @click.option("--ssh-port", default=22, show_default=True, help="The port of the guests' SSH servers.")
 @click.option("--metrics", is_flag=True, help="Also what a table with metrics = true needs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the role and the rules.")
+@click.option("--commands", "as_commands", is_flag=True, help="Print the commands that make and bind the role.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the role and the commands.")
 @click.pass_obj
 def _policy(
     context: CommandContext,
@@ -34,22 +36,32 @@ def _policy(
     service_account: str,
     ssh_port: int,
     metrics: bool,
+    as_commands: bool,
     as_json: bool,
 ) -> int:
-    """Print the role that the service account needs, and the firewall rules that the network needs.
+    """Print the role that the service account needs, as JSON, to be saved as role.json.
 
-    Save the role as role.json, then run the commands. The bridge itself makes neither roles nor rules.
+    With --commands the commands that make it of role.json, bind it, and make the network's firewall rules are printed
+    instead. The bridge itself makes neither roles nor rules.
     """
     rules = wanted_rules(tuple(NetworkPolicy), ssh_port=ssh_port)
-    commands = [rule_command(rule, project=project, network=network) for rule in rules]
+    told = [*_role_commands(project, service_account)]
+    told += [(rule.why, rule_command(rule, project=project, network=network)) for rule in rules]
     if as_json:
+        commands = [command for _, command in told]
         context.say(json.dumps({"role": role(metrics=metrics), "commands": commands}, indent=2))
-        return 0
-    context.say(json.dumps(role(metrics=metrics), indent=2))
-    context.say(f"# gcloud iam roles create {ROLE_ID} --project={project} --file=role.json")
-    member = f"--member=serviceAccount:{service_account} --role=projects/{project}/roles/{ROLE_ID}"
-    context.say(f"# gcloud projects add-iam-policy-binding {project} {member}")
-    for rule, command in zip(rules, commands, strict=True):
-        context.say(f"# {rule.why}:")
-        context.say(f"# {command}")
+    elif as_commands:
+        for why, command in told:
+            context.say(f"# {why}")
+            context.say(command)
+    else:
+        context.say(json.dumps(role(metrics=metrics), indent=2))
     return 0
+
+
+def _role_commands(project: str, account: str) -> Iterator[tuple[str, str]]:
+    create = f"gcloud iam roles create {ROLE_ID} --project={project} --file=role.json"
+    yield "make the role", create
+    # Without a word on conditions gcloud asks for one wherever another binding of the project has one.
+    member = f"--member=serviceAccount:{account} --role=projects/{project}/roles/{ROLE_ID} --condition=None"
+    yield "give it to the service account", f"gcloud projects add-iam-policy-binding {project} {member}"

@@ -162,8 +162,10 @@ class GcpConfig(CloudSettings):
 
     @default_chain.validator
     def _one_identity(self, _attribute: object, value: str) -> None:
-        if bool(value) is bool(self.credentials):
-            raise ValueError(f'give credentials, or default_chain = "{DEFAULT_CHAIN}"')
+        if value and self.credentials:
+            raise ValueError("give credentials or default_chain, not both: leave one of them out")
+        if not value and not self.credentials:
+            raise ValueError(f'credentials must be given, or say default_chain = "{DEFAULT_CHAIN}"')
 
     @regions.validator
     @images.validator
@@ -171,6 +173,21 @@ class GcpConfig(CloudSettings):
         names = [one.name for one in value]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{attribute.name}: {twice[0]!r} stands twice")
+
+    @tdx_zones.validator
+    @sev_snp_zones.validator
+    def _can_be_made(self, attribute: Any, value: tuple[str, ...]) -> None:
+        for zone in value:
+            if not any(region.sells(zone) for region in self.regions):
+                raise ValueError(
+                    f"{attribute.name} names {zone}, which no region of the table sells: "
+                    "add it to one, or leave it out here"
+                )
+        if value and not any(image.confidential for image in self.images):
+            raise ValueError(
+                f"{attribute.name} is given, but no image has confidential = true, so no machine there could start: "
+                f"mark one that boots so, or leave {attribute.name} out"
+            )
 
     @confidential_cost.validator
     def _is_known(self, _attribute: object, value: UnitNanos) -> None:
