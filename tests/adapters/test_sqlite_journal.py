@@ -372,10 +372,28 @@ def test_a_commit_is_on_the_disk_when_it_returns(path) -> None:
 
 
 async def test_a_missing_journal_is_made_only_on_demand(path, clock):
-    with pytest.raises(JournalError, match=rf"journal {path}: is missing; put it back"):
+    with pytest.raises(JournalError, match=rf"journal {path}: is missing"):
         async with open_sqlite_journal(path, clock):
             pass
     assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("beside", "mend"),
+    [
+        ((), "name the boot file of a bridge that has run"),
+        (("catalog",), "name the boot file of a bridge that has run"),
+        (("catalog", "ledger.db"), "put it back, or name an empty folder"),
+    ],
+    ids=["an empty folder", "a folder with catalogs alone", "a folder that was in use"],
+)
+async def test_what_to_do_about_a_missing_journal_is_told_by_whether_there_was_one(path, clock, beside, mend):
+    path.parent.mkdir()
+    for name in beside:
+        (path.parent / name).touch()
+    with pytest.raises(JournalError, match=mend):
+        async with open_sqlite_journal(path, clock):
+            pass
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database " * 100])

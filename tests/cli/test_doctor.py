@@ -41,9 +41,26 @@ def test_the_findings_are_told_as_the_page_shows(stock, capsys):
 
 
 def test_where_all_is_well_the_command_ends_well(stock, capsys):
-    stock.say(findings=[WELL, ["clock", "unknown", "no time was told"]])
+    stock.say(findings=[WELL, ["quota", "ok", "20 vCPUs free"], ["clock", "unknown", "no time was told"]])
 
     assert Exit.OK == told(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [[], [["quota", "unknown", "no answer"]], [WELL, ["quota", "unknown", "no answer"]]],
+    ids=["nothing is told", "nothing is known", "only the identity is known"],
+)
+def test_a_backend_that_could_not_be_examined_passes_no_gate(stock, capsys, findings):
+    stock.say(findings=findings)
+
+    assert Exit.UNREACHABLE == told(capsys)[0]
+
+
+def test_a_fault_is_told_before_what_is_unknown(stock, capsys):
+    stock.say(findings=[["quota", "unknown", "no answer"], DENIED])
+
+    assert Exit.ERROR == told(capsys)[0]
 
 
 def test_findings_are_json_for_who_asks(stock, capsys):

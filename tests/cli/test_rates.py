@@ -97,3 +97,9 @@ def test_where_no_bridge_runs_the_journal_tells(folder: Path, capsys: pytest.Cap
     assert first.startswith("no bridge runs")
     assert second == "ledger:"
     assert line.endswith("rate-refused [no-offer]  eu/none/small: not published: nothing there")
+
+
+@pytest.mark.usefixtures("folder")
+def test_before_the_first_start_nobody_is_asked_to_put_a_journal_back(capsys: pytest.CaptureFixture[str]):
+    assert dispatch(["rates"]) == Exit.ERROR
+    assert "is missing; name the boot file of a bridge that has run" in capsys.readouterr().err

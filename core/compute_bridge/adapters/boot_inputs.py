@@ -25,9 +25,17 @@ def prepare_folder(folder: Path) -> bool:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return all(_DRAFT.fullmatch(path.name) or path.name == CATALOG_FOLDER for path in folder.iterdir())
+        return is_untouched(folder)
     except OSError as error:
         raise BootError(f"bridge.state_dir {folder}: {error.strerror}; name a folder that can be written") from error
+
+
+def is_untouched(folder: Path) -> bool:
+    """Return whether nothing was ever kept in ``folder``, which is there.
+
+    :raises OSError: if it cannot be read.
+    """
+    return all(_DRAFT.fullmatch(path.name) or path.name == CATALOG_FOLDER for path in folder.iterdir())
 
 
 def read_handshake(path: Path, expected: bytes) -> Handshake:

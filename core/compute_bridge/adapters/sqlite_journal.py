@@ -13,6 +13,7 @@ import anyio
 from attrs import evolve, frozen
 
 from compute_bridge.adapters import sqlite_chain as chain
+from compute_bridge.adapters.boot_inputs import is_untouched
 from compute_bridge.adapters.disk_reserve import free_bytes, hold, release_when_low
 from compute_bridge.adapters.file_lock import FileHeldError, FileLock
 from compute_bridge.adapters.sqlite_file import create_file, explain, open_file, primary_code
@@ -249,7 +250,7 @@ async def open_sqlite_journal(
 
 def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _Parts:
     if not create and not os.path.lexists(path):
-        raise JournalError(f"journal {path}: is missing; put it back, or name an empty folder as bridge.state_dir")
+        raise JournalError(f"journal {path}: is missing; {_mend_of_missing(path)}")
     with ExitStack() as undo:
         if create:
             create_file(path, chain.JOURNAL_FILE)
@@ -270,6 +271,18 @@ def _open(path: Path, *, create: bool, max_bytes: int | None, busy_ms: int) -> _
         parts = _Parts(lock, writer, reader, meter, meter(reader), chain.head(reader)[0], has_reserve)
         undo.pop_all()
     return parts
+
+
+def _mend_of_missing(path: Path) -> str:
+    try:
+        never_ran = is_untouched(path.parent)
+    except FileNotFoundError:
+        never_ran = True
+    except OSError:
+        never_ran = False
+    if never_ran:
+        return "name the boot file of a bridge that has run"
+    return "put it back, or name an empty folder as bridge.state_dir"
 
 
 def _use_reserve(path: Path) -> None:

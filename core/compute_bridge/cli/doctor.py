@@ -43,7 +43,8 @@ def doctor(context: CommandContext) -> int:
 def _doctor(clock: Clock, config: Path, flags: Mapping[str, str], *, names: Sequence[str], as_json: bool) -> int:
     """Open the backends and let each examine itself: identity, permissions, quotas, images, networks.
 
-    Makes nothing and ends nothing. Ends with 1 where anything is at fault.
+    Makes nothing and ends nothing. Ends with 1 where anything is at fault, and else with 8 where of a backend nothing
+    but its identity could be examined.
     """
     backends = find_backends(load_boot(config, flags=flags), names, clock)
     examined = anyio.run(_examine_all, backends)
@@ -52,8 +53,19 @@ def _doctor(clock: Clock, config: Path, flags: Mapping[str, str], *, names: Sequ
     else:
         for line in (line for one in examined for line in _lines(one)):
             say(line)
-    faults = [found for one in examined for found in one.findings or () if found.verdict is Verdict.FAULT]
-    return Exit.ERROR if faults else Exit.OK
+    return _exit(examined)
+
+
+def _exit(examined: Sequence[_Examined]) -> Exit:
+    told = [one.findings for one in examined if one.findings is not None]
+    if any(found.verdict is Verdict.FAULT for findings in told for found in findings):
+        return Exit.ERROR
+    return Exit.OK if all(map(_is_examined, told)) else Exit.UNREACHABLE
+
+
+def _is_examined(findings: Sequence[Finding]) -> bool:
+    # An identity may be read out of a key file, so that it is well says nothing of whether the cloud was asked.
+    return any(found.verdict is Verdict.OK and found.check != "identity" for found in findings)
 
 
 async def _examine_all(backends: Backends) -> list[_Examined]:

@@ -1,5 +1,7 @@
 """What an examination finds, without making anything."""
 
+import logging
+
 import pytest
 from attrs import evolve
 
@@ -154,3 +156,22 @@ async def test_the_permission_for_metrics_is_asked_where_the_table_reads_them(ba
 
     assert [*found] == ["permission Microsoft.Insights/metrics/read"]
     assert "`compute-bridge azure policy --metrics`" in str(found["permission Microsoft.Insights/metrics/read"])
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["all is well", "the secret is refused"])
+async def test_an_examination_leaves_no_word_of_the_sdk_in_the_log(bare, caplog, is_refused):
+    caplog.set_level(logging.INFO)
+    async with bare.open_backend() as backend:
+        if is_refused:
+            bare.tokens.secret = "another"
+        findings = await backend.examine()
+
+    assert {one.verdict for one in findings} == {Verdict.UNKNOWN if is_refused else Verdict.OK}
+    assert not [one.getMessage() for one in caplog.records if one.name.startswith(("azure.", "msal"))]
+
+
+async def test_a_clock_that_was_not_heard_is_told_with_what_to_do(bare):
+    bare.physics.go_down()
+    [clock] = [one for one in await examined(bare) if one.check == "clock"]
+
+    assert (clock.verdict, clock.mend) == (Verdict.UNKNOWN, "run the doctor again once Azure answers")

@@ -140,8 +140,12 @@ async def test_a_cloud_that_is_silent_is_a_finding_and_no_error(practice):
     practice.world.physics.go_down()
     findings = await practice.findings()
 
-    assert Verdict.OK is findings.pop("identity").verdict
+    identity = findings.pop("identity")
+
+    assert Verdict.OK is identity.verdict
+    assert "whether Google takes them, the other lines tell" in identity.detail
     assert Verdict.OK not in {one.verdict for one in findings.values()}
+    assert not [one for one in findings.values() if "nothing to do" in one.detail]
 
 
 # --- the pin ------------------------------------------------------------------------------------

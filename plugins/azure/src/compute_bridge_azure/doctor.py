@@ -22,6 +22,8 @@ from compute_bridge_azure.walls import faults_of
 _MAX_SKEW_MS = 30_000
 _MAX_DETAIL = 500
 _ROLE = "assign the role that `compute-bridge azure policy{more}` prints, and wait some minutes"
+_UNSEEN = "then run the doctor again"
+_UNHEARD = "run the doctor again once Azure answers"
 
 Findings = list[Finding]
 
@@ -78,7 +80,7 @@ class Doctor:
 
     def _skew(self) -> Findings:
         if not self._cloud.is_heard:
-            return [_unknown("clock", "Azure told no time")]
+            return [_unknown("clock", "no answer of Azure's, which would carry its time", _UNHEARD)]
         skew = self._clock.utc_ms() - self._cloud.now_ms
         seen = f"{skew} ms ahead of Azure's, which tells whole seconds"
         if abs(skew) > _MAX_SKEW_MS:
@@ -231,8 +233,8 @@ def _fault(check: str, detail: str, mend: str) -> Finding:
     return Finding(check[:128], Verdict.FAULT, _clean(detail), mend)
 
 
-def _unknown(check: str, detail: str) -> Finding:
-    return Finding(check[:128], Verdict.UNKNOWN, _clean(detail), "mend that, and look again")
+def _unknown(check: str, detail: str, mend: str = _UNSEEN) -> Finding:
+    return Finding(check[:128], Verdict.UNKNOWN, _clean(detail), mend)
 
 
 def _clean(text: str) -> str:

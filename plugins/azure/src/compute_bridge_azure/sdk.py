@@ -6,6 +6,7 @@ Whoever imports this waits for the SDK: import it in a worker thread. Every call
 import base64
 import binascii
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -29,6 +30,12 @@ from azure.mgmt.network import NetworkManagementClient
 from compute_bridge.model.units import UtcMs
 from compute_bridge_azure.config import AzureConfig, Credential
 from compute_bridge_azure.errors import OtherIdentityError
+
+# It writes every request and answer at INFO, headers and all; msal tells of each token that it looked for.
+for _chatty in ("azure", "msal"):
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
+# A token that is refused is an error that we raise and classify; the SDK warns of the same one at each call beside.
+logging.getLogger("azure.identity").setLevel(logging.ERROR)
 
 _CONNECT_S = 5
 _READ_S = 30

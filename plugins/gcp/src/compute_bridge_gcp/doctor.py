@@ -18,6 +18,7 @@ from compute_bridge_gcp.sdk import Sdk
 _MAX_SKEW_MS = 60_000
 _LENGTH = 500
 _METRICS_MS = 600_000
+_UNSEEN = "then run the doctor again"
 
 Fetch = Callable[[], Awaitable[Catalog]]
 
@@ -53,12 +54,13 @@ class Doctor:
         try:
             return await look()
         except BackendError as error:
-            return [Finding(check, Verdict.UNKNOWN, str(error)[:_LENGTH], "mend that first, then examine again")]
+            return [Finding(check, Verdict.UNKNOWN, str(error)[:_LENGTH], _UNSEEN)]
 
     async def _identity(self) -> list[Finding]:
         found = await self._calls.read("look whose credentials these are", self._sdk.identity)
         if found == self._config.service_account:
-            return [Finding("identity", Verdict.OK, f"{found} in project {self._config.project}")]
+            detail = f"the credentials name {found}, as the table does; whether Google takes them, the other lines tell"
+            return [Finding("identity", Verdict.OK, detail[:_LENGTH])]
         detail = f"the credentials are of {found or 'no service account'}, pinned is {self._config.service_account}"
         return [Finding("identity", Verdict.FAULT, detail, "give the credentials of the account that is pinned")]
 

@@ -26,7 +26,8 @@ ACCOUNT_QUOTA = "CPUS_ALL_REGIONS"
 _ELSEWHERE = "sold out there; another zone or shape may do"
 _ASK_QUOTA = "ask the vendor for more quota, or sell less there"
 _KEY = "look at the service account, its key and its role (compute-bridge gcp policy)"
-_WAIT = "nothing to do: it is tried again"
+_WAIT = "the bridge asks again by itself; if it lasts, look at the network, then at Google's status page"
+_LESS = "the bridge asks again by itself; if it lasts, raise watch_ms, or ask Google for a higher rate"
 _OURS = "look at the backend's table with compute-bridge doctor"
 
 
@@ -76,7 +77,7 @@ MEANINGS = Meanings(
         "other-identity",
     )
     | _of(
-        Meaning(ThrottledError, _WAIT),
+        Meaning(ThrottledError, _LESS),
         "rateLimitExceeded",
         "RATE_LIMIT_EXCEEDED",
         "userRateLimitExceeded",
