@@ -38,7 +38,7 @@ class Way:
         for key in self.drops:
             table, count = re.subn(rf"(?m)^{key} = .*\n", "", table)
             assert count == 1, f"the example has no {key}"
-        return table.replace("[[backend]]\n", f"[[backend]]\n{self.told}\n", 1)
+        return str(table).replace("[[backend]]\n", f"[[backend]]\n{self.told}\n", 1)
 
 
 AWS_CHAIN = 'default_chain = "use whatever the SDK finds"'

@@ -34,13 +34,13 @@ FAULTS = [
         "gcp",
         '["europe-west4-b"]',
         '["europe-west9-b"]',
-        "tdx_zones: tdx_zones names europe-west9-b, which no region of the table sells: add it to one",
+        "tdx_zones: tdx_zones names europe-west9-b, which lies in no region of the table: add its region",
     ),
     (
         "gcp",
         "spot = true",
-        'spot = true\nsev_snp_zones = ["europe-west4-c"]',
-        "sev_snp_zones: sev_snp_zones names europe-west4-c, which no region of the table sells",
+        'spot = true\nsev_snp_zones = ["europe-west1-c"]',
+        "sev_snp_zones: sev_snp_zones names europe-west1-c, which lies in no region of the table",
     ),
     (
         "gcp",

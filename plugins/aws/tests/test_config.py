@@ -15,19 +15,24 @@ EU = region("eu-west-1")
 
 def test_keys_or_the_words_and_never_both():
     nothing = SecretRef("")
-    keys = {"access_key_id": nothing, "secret_access_key": nothing, "session_token": nothing}
+    token: dict[str, Any] = {
+        "access_key_id": nothing,
+        "secret_access_key": nothing,
+        "session_token": SecretRef("env:T"),
+    }
     with pytest.raises(ValueError, match=r"not both: leave out access_key_id and secret_access_key$"):
         evolve(config(), session_token=nothing, default_chain=DEFAULT_CHAIN)
     with pytest.raises(ValueError, match="not both: leave out session_token"):
-        evolve(config(), **keys | {"session_token": SecretRef("env:T")}, default_chain=DEFAULT_CHAIN)
+        evolve(config(), **token, default_chain=DEFAULT_CHAIN)
     with pytest.raises(ValueError, match=f'default_chain must be exactly "{DEFAULT_CHAIN}"'):
         evolve(config(), default_chain="default")
 
 
 @pytest.mark.parametrize("missing", ["access_key_id", "secret_access_key"])
 def test_half_a_key_is_told_by_the_half_that_is_missing(missing: str):
+    half: dict[str, Any] = {missing: SecretRef("")}
     with pytest.raises(ValueError, match=f"^{missing} must be given$"):
-        evolve(config(), **{missing: SecretRef("")})
+        evolve(config(), **half)
 
 
 def test_a_table_without_an_identity_is_told_both_ways():

@@ -19,7 +19,7 @@ from compute_bridge.ports.errors import (
     UnservableError,
 )
 from compute_bridge.testing.promises.situation import a_moment, end, make, settle, watching
-from compute_bridge_gcp.testing.stock import TDX_ZONES
+from compute_bridge_gcp.testing.stock import SNP_ZONES, TDX_ZONES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
 
@@ -144,7 +144,7 @@ async def test_a_zone_that_is_down_makes_the_listing_no_answer(world, backend, o
 
 async def test_a_zone_that_the_table_does_not_name_is_left_out_while_it_is_silent(world, backend, caplog):
     europe, _ = world.config.regions
-    world.reconfigure(regions=(evolve(europe, zones=("europe-west4-a",)),))
+    world.reconfigure(regions=(evolve(europe, zones=("europe-west4-a",)),), sev_snp_zones=SNP_ZONES[:1])
     async with world.open() as smaller:
         instance = await make(world, smaller, world.order(await offered(smaller)))
         world.go_down_in("europe-west4-b")
@@ -165,7 +165,7 @@ async def test_a_zone_that_the_table_does_not_name_is_left_out_while_it_is_silen
 @pytest.mark.parametrize("zones", [(), ("europe-west4-a",)])
 async def test_a_zone_that_the_table_names_is_missed_while_it_is_silent(world, backend, zones):
     europe, _ = world.config.regions
-    world.reconfigure(regions=(evolve(europe, zones=zones),))
+    world.reconfigure(regions=(evolve(europe, zones=zones),), sev_snp_zones=SNP_ZONES[:1])
     async with world.open() as smaller:
         world.go_down_in("europe-west4-a")
         for ask in (smaller.list_owned, smaller.fetch_catalog):
@@ -189,7 +189,7 @@ async def test_a_silent_place_that_is_no_zone_may_hold_a_machine_of_ours(world, 
 async def test_a_zone_that_the_table_names_no_more_is_missed_where_a_machine_was_seen_in_it(world, backend):
     order = world.order(await offered(backend, zone="us-central1-a"))
     instance = await make(world, backend, order)
-    world.reconfigure(regions=world.config.regions[:1])
+    world.reconfigure(regions=world.config.regions[:1], sev_snp_zones=SNP_ZONES[:1])
     async with world.open() as smaller:
         assert instance in await smaller.list_owned()
         world.go_down_in("us-central1-a")
@@ -207,7 +207,7 @@ async def test_a_zone_that_the_table_names_no_more_is_missed_where_a_machine_was
 async def test_a_machine_in_a_zone_that_the_table_names_no_more_stops_the_start(world, backend):
     europe, _ = world.config.regions
     offers = {one.zone: one for one in await backend.offers()}
-    world.reconfigure(regions=(evolve(europe, zones=("europe-west4-a",)),))
+    world.reconfigure(regions=(evolve(europe, zones=("europe-west4-a",)),), sev_snp_zones=SNP_ZONES[:1])
     async with world.open() as smaller:
         reached = {zone for zone, offer in offers.items() if smaller.reaches(offer)}
 

@@ -79,7 +79,8 @@ async def refusal(world, *, shape="e2-standard-2"):
 
 
 async def test_an_image_without_a_feature_is_refused_before_the_create(bare_world):
-    bare_world.reconfigure(images=(GcpImage(name="ubuntu-24.04", project=IMAGE_PROJECT, image="ubuntu-1604-v1"),))
+    old = GcpImage(name="ubuntu-24.04", project=IMAGE_PROJECT, image="ubuntu-1604-v1")
+    bare_world.reconfigure(images=(old,), tdx_zones=(), sev_snp_zones=())
 
     assert await refusal(bare_world) == (
         "backend gcp-test: image ubuntu-24.04 (projects/ubuntu-os-cloud/global/images/ubuntu-1604-v1) "
@@ -89,7 +90,7 @@ async def test_an_image_without_a_feature_is_refused_before_the_create(bare_worl
 
 async def test_an_image_for_another_architecture_is_refused_before_the_create(bare_world):
     arm = GcpImage(name="ubuntu-24.04", project=IMAGE_PROJECT, family="ubuntu-2404-lts-arm64")
-    bare_world.reconfigure(images=(arm,))
+    bare_world.reconfigure(images=(arm,), tdx_zones=(), sev_snp_zones=())
 
     assert "is for arm64, and the table sells x86_64" in await refusal(bare_world)
 

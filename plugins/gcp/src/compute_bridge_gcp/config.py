@@ -178,10 +178,11 @@ class GcpConfig(CloudSettings):
     @sev_snp_zones.validator
     def _can_be_made(self, attribute: Any, value: tuple[str, ...]) -> None:
         for zone in value:
-            if not any(region.sells(zone) for region in self.regions):
+            # Its region may name other zones for now; but one that is not in the table is a slip of the pen.
+            if zone.rpartition("-")[0] not in [region.name for region in self.regions]:
                 raise ValueError(
-                    f"{attribute.name} names {zone}, which no region of the table sells: "
-                    "add it to one, or leave it out here"
+                    f"{attribute.name} names {zone}, which lies in no region of the table: "
+                    "add its region, or leave the zone out"
                 )
         if value and not any(image.confidential for image in self.images):
             raise ValueError(
