@@ -17,6 +17,7 @@ STRAY = {
     "backend": "rack",
     "instance": "m-7",
     "token": "ab" * 6,
+    "remains": "",
     "age_ms": 1_260_999,
     "grant": "cd" * 32,
     "action": "reap",

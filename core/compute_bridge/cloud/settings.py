@@ -29,16 +29,9 @@ def _words(owner: object, attribute: Any, value: dict[str, str]) -> None:
         raise ValueError(f"sold_as: two regions are sold as {twice[0]}; write another backend for one of them")
 
 
-# What the clouds call the field that lists where they sell.
-_PLACES = ("regions", "locations")
-
-
-def _of_the_table(owner: object, _attribute: object, value: dict[str, str]) -> None:
-    places = next((getattr(owner, name) for name in _PLACES if hasattr(owner, name)), None)
-    if places is None:
-        return
-    known = [str(place.name) for place in places]
-    if strays := sorted({*value} - {*known}):
+def _of_the_table(owner: "CloudSettings", _attribute: object, value: dict[str, str]) -> None:
+    known = owner.region_names
+    if known and (strays := sorted({*value} - {*known})):
         raise ValueError(f"sold_as names {strays[0]}, which is no region of the table: it has {', '.join(known)}")
 
 
@@ -98,6 +91,11 @@ class CloudSettings:
     def _sells_something(self, _attribute: object, value: bool) -> None:
         if not value and not self.spot:
             raise ValueError("neither spot nor on_demand is on sale: allow one of them")
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """The regions of the table, none other of which ``sold_as`` may name; without any here it may name all."""
+        return ()
 
     @property
     def host_key_source(self) -> HostKeySource:

@@ -149,6 +149,11 @@ class AwsConfig(CloudSettings):
         """The names of the images, in ascending order."""
         return tuple(sorted(self.regions[0].images))
 
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """The regions of the table."""
+        return tuple(one.name for one in self.regions)
+
     def region(self, name: str) -> AwsRegion | None:
         """Return the region of this name, if it is in the table."""
         return next((region for region in self.regions if region.name == name), None)

@@ -215,6 +215,11 @@ class AzureConfig(CloudSettings):
         if len({image.name for image in value}) < len(value):
             raise ValueError("two images have one name: give each its own")
 
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """The locations of the table."""
+        return tuple(one.name for one in self.locations)
+
     def location(self, name: str) -> Location | None:
         """Return the location of that name, if the table has it."""
         return next((location for location in self.locations if location.name == name), None)

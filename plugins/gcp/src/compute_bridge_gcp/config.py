@@ -213,6 +213,11 @@ class GcpConfig(CloudSettings):
         """The largest disk that an image of the table boots from at least."""
         return max(image.disk_gib for image in self.images)
 
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """The regions of the table."""
+        return tuple(one.name for one in self.regions)
+
     def region_of(self, zone: str) -> GcpRegion | None:
         """Return the region on sale that ``zone`` lies in."""
         return next((region for region in self.regions if region.sells(zone)), None)
