@@ -43,6 +43,14 @@ def open_account(folder: Path, _ground: Path) -> Generator[WiredCloud]:
     # The one of the three clouds whose machines' host keys are rotated, where guests have a root user.
     host_key = HostKey.ROTATED if os.geteuid() == 0 else HostKey.INJECTED
     regions = world.config.regions[:1]
-    config = evolve(world.config, credentials=key, regions=regions, watch_ms=WATCH_MS, host_key=host_key)
+    config = evolve(
+        world.config,
+        credentials=key,
+        regions=regions,
+        tdx_zones=(),
+        sev_snp_zones=(),
+        watch_ms=WATCH_MS,
+        host_key=host_key,
+    )
     with wired("gcp", world, config, world.fake.wire.errors, region=regions[0].name) as cloud:
         yield cloud
