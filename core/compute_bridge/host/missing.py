@@ -64,10 +64,11 @@ class MissingMachines:
                 continue
             since_ms = self._since.setdefault(lease.grant, now_ms)
             for_ms = max(0, listing.began_ms - since_ms)
-            patience_ms = max(listing.window_ms, ENDING_MS if lease.token in remaining else 0)
+            patience_ms, why = listing.window_ms, "not yet for longer than the backend may be behind"
+            if lease.token in remaining:
+                patience_ms, why = max(patience_ms, ENDING_MS), "it has ended and still stands"
             if silence or for_ms <= patience_ms:
-                detail = silence or _why_not_yet(is_ending=lease.token in remaining)
-                found.append(Missing(lease, for_ms, Reason.MISSING, detail))
+                found.append(Missing(lease, for_ms, Reason.MISSING, silence or why))
                 continue
             try:
                 found += await self._confirmed(lease, for_ms)
@@ -101,7 +102,3 @@ class MissingMachines:
         logger.warning("backend %s: instance %s is in no listing, but there", lease.backend, machine.id)
         self._since.pop(lease.grant, None)
         return []
-
-
-def _why_not_yet(*, is_ending: bool) -> str:
-    return "it has ended and still stands" if is_ending else "not yet for longer than the backend may be behind"

@@ -105,12 +105,9 @@ class Reaper:
         terminate = partial(backend.terminate, stray.machine.id)
         try:
             await answer(stray.backend, "terminate", terminate, within_s=TERMINATE_S)
-        except ComputeBridgeError as error:
-            logger.warning("instance %s is being reaped: %s", stray.machine.id, error)
-            return stray.judged(Reason.REAP_UNFINISHED, str(error))
-        try:
             is_gone = await self._is_gone(stray)
         except ComputeBridgeError as error:
+            logger.warning("instance %s is being reaped: %s", stray.machine.id, error)
             return stray.judged(Reason.REAP_UNFINISHED, str(error))
         if not is_gone:
             # Never on its word alone: whoever takes what is off for gone would have us say so for ever.
