@@ -269,7 +269,7 @@ def test_an_empty_allow_list_allows_nothing():
 
 
 @given(offset=st.integers(0, len(EVIDENCE.quote) - 1), mask=st.integers(1, 255))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_flipped_byte_is_refused_or_proves_the_same(offset, mask):
     raw = bytearray(EVIDENCE.quote)
     raw[offset] ^= mask
@@ -296,7 +296,7 @@ def test_no_flip_leaves_us_without_a_word_for_it(offset):
 
 
 @given(offset=st.integers(0, len(ATTESTER.collateral) - 1), mask=st.integers(1, 127))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_flipped_byte_of_collateral_is_refused_or_proves_the_same(offset, mask):
     text = ATTESTER.collateral
     flipped = text[:offset] + chr(ord(text[offset]) ^ mask) + text[offset + 1 :]
@@ -309,7 +309,6 @@ def test_a_flipped_byte_of_collateral_is_refused_or_proves_the_same(offset, mask
 
 
 @given(size=st.integers(1, len(EVIDENCE.quote) - 1))
-@settings(deadline=None)
 def test_a_truncated_quote_is_malformed(size):
     assert "quote-malformed" == refused(Evidence(EVIDENCE.quote[:size], EVIDENCE.collateral)).reason
 

@@ -141,7 +141,9 @@ class FaultFuzz(RuleBasedStateMachine):
         self.run.do(self.world.start_bridge)
 
 
-ANY = settings(deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck))
+ANY = settings(
+    deadline=None, database=None, derandomize=False, print_blob=True, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.fixture(scope="module")

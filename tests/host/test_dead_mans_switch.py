@@ -69,6 +69,14 @@ class Switched(Plain, SupportsDeadMansSwitch):
         return Milliseconds(0)
 
 
+class Stopping(Switched):
+    """One whose switch ends no bill."""
+
+    @property
+    def dead_mans_leaves_bill(self):
+        return True
+
+
 def test_a_backend_without_a_switch_is_warned_of_by_name(caplog):
     fleet = Fleet([Plain("attic"), Switched("rack", DeadMansSwitch.CLOUD_SIDE)], VirtualClock(), currency="EUR")
 
@@ -84,6 +92,14 @@ def test_a_timer_in_the_guest_is_told_for_what_it_is_worth(caplog):
 
     assert {"cloud": "guest-timer"} == switches
     assert "which a requester who is root there can stop" in caplog.text
+
+
+def test_a_switch_that_ends_no_bill_is_warned_of_by_name(caplog):
+    declared_switches([Stopping("west", DeadMansSwitch.GUEST_TIMER), Switched("rack", DeadMansSwitch.CLOUD_SIDE)])
+
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "backend west only stops an instance by its dead man's switch" in warning.getMessage()
+    assert "it is billed until somebody deletes it" in warning.getMessage()
 
 
 def test_a_switch_that_the_port_does_not_know_is_refused():

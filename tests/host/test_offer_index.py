@@ -95,7 +95,7 @@ QUESTIONS = st.builds(
 
 
 @given(OFFERS, QUESTIONS, st.sampled_from(Preference))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_candidates_are_those_of_a_scan_in_the_order_of_a_sort(offers, asked, preference):
     found = [one.offer for one in filled(*offers).candidates(asked, preference)]
 
@@ -103,7 +103,7 @@ def test_candidates_are_those_of_a_scan_in_the_order_of_a_sort(offers, asked, pr
 
 
 @given(OFFERS, QUESTIONS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_cheapest_is_the_first_of_a_sort(offers, asked):
     found = filled(*offers).cheapest(asked)
 
@@ -114,7 +114,7 @@ def test_the_cheapest_is_the_first_of_a_sort(offers, asked):
     st.lists(st.tuples(WIDE, WIDE, st.integers(0, 50)), min_size=MAX_STEPS + 10, max_size=200),
     st.tuples(st.integers(1, 420), st.integers(1, 420)),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_lane_of_more_sizes_than_steps_loses_none(sizes, need):
     offers = [offer(f"o{at}", cpu=cpu, mem=mem, machine=price) for at, (cpu, mem, price) in enumerate(sizes)]
     asked = question(*need)
@@ -124,7 +124,7 @@ def test_a_lane_of_more_sizes_than_steps_loses_none(sizes, need):
 
 
 @given(OFFERS, OFFERS, QUESTIONS, st.sampled_from(Preference))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_an_index_that_was_updated_is_one_that_was_built_anew(first, second, asked, preference):
     updated = filled(*first)
     for backend in BACKENDS:
@@ -134,7 +134,7 @@ def test_an_index_that_was_updated_is_one_that_was_built_anew(first, second, ask
 
 
 @given(OFFERS, QUESTIONS, st.sampled_from(Preference))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_explain_gives_every_offer_the_reason_of_a_scan(offers, asked, preference):
     verdicts = {(one.backend, one.offer_id): one.reason for one in filled(*offers).explain(asked, preference)}
     able = brute_force(offers, asked, preference)
@@ -145,7 +145,7 @@ def test_explain_gives_every_offer_the_reason_of_a_scan(offers, asked, preferenc
 
 
 @given(OFFERS, QUESTIONS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_those_that_cannot_serve_are_counted_as_a_scan_counts_them(offers, asked):
     reasons = [(one.backend, reason) for one in offers if (reason := why_not(one, asked)) is not None]
 

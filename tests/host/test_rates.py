@@ -162,7 +162,7 @@ def losses(rates, offers, one_band, fee):
 
 
 @given(OFFERS, BANDS, FEES, st.data())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_no_published_row_sells_below_cost(offers, one_band, fee, data):
     rates = enforced(data.draw(near_cost(offers, fee)), *offers, fee=fee, bands=(one_band,))
     event("published" if rates.table.rows else rates.refusals[0].reason)
@@ -178,7 +178,7 @@ def test_that_search_would_find_a_loss():
 
 
 @given(UNITS, UNITS, BANDS, SIZES, FEES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_shortfall_stands_in_the_corner_that_it_names(asked, cost, one_band, size, fee):
     one = offer(size=tuple(map(max, size, (one_band.floor.cpu_millis, one_band.floor.mem_mib, 3, 2))), cost=cost)
     short = shortfall(asked, one_band, one, BasisPoints(fee))
@@ -209,7 +209,7 @@ NEEDS = st.builds(
 
 
 @given(UNITS, NANOS, NEEDS, st.sampled_from([0, 1, 250, 5000, -250]), st.integers(-2, 2))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_floor_is_the_sum_of_all_parts_and_the_fee_rounded_up_once(cost, address, needs, fee, off):
     one = offer(size=(8000, 16384, 8, 8), cost=cost, address=address)
     floor = ceil(parts_of(one.cost, needs))

@@ -128,7 +128,7 @@ def test_the_signature_data_follow_the_body_with_their_size():
 
 
 @given(quote=TD10 | TD15, auth=AUTH, padding=st.integers(0, 80))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_quote_reads_back_as_it_was_written(quote, auth, padding):
     assert (quote, auth) == split_quote(build_quote(quote, auth) + bytes(padding))
 
@@ -142,14 +142,12 @@ def test_every_truncation_is_refused(quote):
 
 
 @given(raw=st.binary(max_size=1500))
-@settings(deadline=None)
 def test_arbitrary_bytes_are_refused_with_a_record_error(raw):
     with pytest.raises(RecordError):
         parse_quote(raw)
 
 
 @given(offset=st.integers(0, len(RAW) - 1), mask=st.integers(1, 255))
-@settings(deadline=None)
 def test_a_flipped_byte_is_refused_or_read_as_itself(offset, mask):
     raw = at(offset, bytes([RAW[offset] ^ mask]))
     try:
@@ -196,7 +194,6 @@ def test_the_hash_ignores_all_that_is_malleable():
 
 
 @given(offset=st.integers(8, 631), mask=st.integers(1, 255))
-@settings(deadline=None)
 def test_the_hash_sees_every_signed_byte(offset, mask):
     flipped = at(offset, bytes([RAW[offset] ^ mask]))
 

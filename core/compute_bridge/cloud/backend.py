@@ -90,6 +90,11 @@ class CloudBackend(Backend, SupportsDeadMansSwitch, SupportsCatalog, SupportsRem
         """How late it may be."""
         return self._cloud.switch_grace_ms
 
+    @property
+    def dead_mans_leaves_bill(self) -> bool:
+        """Whether it only stops a machine."""
+        return self._cloud.switch_leaves_bill
+
     # --- for sale -------------------------------------------------------------------------------
 
     def capabilities(self) -> tuple[Capability, ...]:

@@ -68,6 +68,11 @@ class Cloud(ABC):
         return Milliseconds(300_000)
 
     @property
+    def switch_leaves_bill(self) -> bool:
+        """Whether what the switch has stopped is billed until somebody deletes it."""
+        return False
+
+    @property
     @abstractmethod
     def images(self) -> tuple[str, ...]:
         """The names, without ``vm:``, of the images that the table maps to images of this cloud."""

@@ -19,20 +19,30 @@ def declared_switches(backends: Sequence[Backend]) -> Mapping[BackendName, str]:
     :raises BackendFaultError: if it raises instead.
     """
     switches = {backend.name: _declared(backend) for backend in backends}
-    for name, switch in switches.items():
-        if switch == NONE:
-            logger.warning(
-                "backend %s has no dead man's switch: where this bridge does not come back, its instances run, and "
-                "cost money, until somebody ends them by hand",
-                name,
-            )
-        elif switch == DeadMansSwitch.GUEST_TIMER:
-            logger.info(
-                "backend %s ends an instance by a timer in the guest, which a requester who is root there can stop; "
-                "then only this bridge ends it",
-                name,
-            )
+    for backend in backends:
+        _warn(backend, switches[backend.name])
     return switches
+
+
+def _warn(backend: Backend, switch: str) -> None:
+    if switch == NONE:
+        logger.warning(
+            "backend %s has no dead man's switch: where this bridge does not come back, its instances run, and "
+            "cost money, until somebody ends them by hand",
+            backend.name,
+        )
+    if switch == DeadMansSwitch.GUEST_TIMER:
+        logger.info(
+            "backend %s ends an instance by a timer in the guest, which a requester who is root there can stop; "
+            "then only this bridge ends it",
+            backend.name,
+        )
+    if _leaves_bill(backend):
+        logger.warning(
+            "backend %s only stops an instance by its dead man's switch: where this bridge does not come back, it is "
+            "billed until somebody deletes it",
+            backend.name,
+        )
 
 
 def _declared(backend: Backend) -> str:
@@ -47,3 +57,10 @@ def _declared(backend: Backend) -> str:
             "report it to the plugin's author"
         )
     return switch.value
+
+
+def _leaves_bill(backend: Backend) -> bool:
+    if not isinstance(backend, SupportsDeadMansSwitch):
+        return False
+    with backend_call(backend.name, "dead_mans_leaves_bill"):
+        return backend.dead_mans_leaves_bill is True

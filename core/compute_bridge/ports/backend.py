@@ -328,6 +328,11 @@ class SupportsDeadMansSwitch(ABC):
     def dead_mans_grace_ms(self) -> Milliseconds:
         """How long after its end an instance may at most still run."""
 
+    @property
+    def dead_mans_leaves_bill(self) -> bool:
+        """Whether what the switch has stopped is billed until a bridge or its operator deletes it; told at boot."""
+        return False
+
 
 @frozen
 class BackendContext:

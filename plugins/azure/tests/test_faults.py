@@ -294,6 +294,7 @@ async def test_a_deadline_while_the_bridge_is_down_stops_a_machine_that_goes_on_
     await world.clock.sleep_ms(world.near_end_ms + 150_000)
     assert await world.running() == frozenset()
     assert world.billed() == {instance.id}
+    assert backend.dead_mans_leaves_bill
     async with opened(world) as backend:
         assert await backend.find(order.token) is None
         exit_ = await watched(backend, instance)

@@ -173,7 +173,7 @@ async def test_sums_beyond_64_bits_are_exact(tmp_path):
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2), st.sampled_from(["settle", "agree", "differ"]))))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_comes_and_comes_again_the_balance_is_that_of_the_agreed(tmp_path_factory, acts):
     async def play():
         claimed: set[int] = set()

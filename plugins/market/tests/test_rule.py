@@ -299,7 +299,7 @@ def rounds(draw):
 
 
 @given(rounds())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_every_outcome_is_sound(case):
     asked, sellers, beacon = case
     value = round_(asked, sellers, beacon=beacon)
@@ -308,7 +308,6 @@ def test_every_outcome_is_sound(case):
 
 
 @given(rounds(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_the_inputs_changes_nothing(case, chance):
     asked, sellers, beacon = case
     before = clear(asked, sellers, beacon=beacon)
@@ -345,7 +344,7 @@ def standing(one, answer, provider, beacon):
 
 
 @given(rounds())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_no_request_and_bidder_would_rather_have_each_other(case):
     asked, sellers, beacon = case
     cleared = clear(asked, sellers, beacon=beacon)

@@ -53,7 +53,7 @@ class EndingFaults(CloudSituation):
     async def test_a_slow_delete_that_is_cancelled_is_waited_for(
         self, world: CloudWorld, backend: Backend, instance: Instance
     ) -> None:
-        """A delete that takes 30 s, cancelled meanwhile, is not abandoned; the next terminate finds it done or does it.
+        """A delete of two minutes that is cancelled is not abandoned; the next terminate finds it done or does it.
 
         Troubleshooting: make changing calls in a worker thread that cancellation waits for.
         """

@@ -156,7 +156,7 @@ class MakingFaults(CloudSituation):
     async def test_a_slow_create_that_is_cancelled_is_waited_for(
         self, world: CloudWorld, backend: Backend, order: Order
     ) -> None:
-        """A create that takes 30 s, cancelled meanwhile, is not abandoned: what it makes in the end is ended.
+        """A create that takes two minutes, cancelled meanwhile, is not abandoned: what it makes in the end is ended.
 
         Troubleshooting: make changing calls in a worker thread that cancellation waits for.
         """

@@ -111,7 +111,7 @@ class SeeingFaults(CloudSituation):
     async def test_a_slow_listing_that_is_cancelled_holds_nobody_up(
         self, world: CloudWorld, backend: Backend, instance: Instance
     ) -> None:
-        """A listing that takes 30 s, cancelled meanwhile, ends at once, and the next one tells the truth.
+        """A listing that takes two minutes, cancelled meanwhile, ends at once, and the next one tells the truth.
 
         Troubleshooting: a call that changes nothing may be abandoned; leave no lock held behind it.
         """

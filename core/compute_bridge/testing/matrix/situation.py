@@ -9,7 +9,7 @@ from compute_bridge.ports.backend import Backend, Offer
 from compute_bridge.testing.physics.world import CloudWorld
 from compute_bridge.testing.promises.situation import Situation, patience, tasks_of_a_test
 
-_SLOW_MS = 30_000
+_SLOW_MS = 120_000
 _OVER_MS = 10_000
 _TICKS_MS = 20_000
 
@@ -37,7 +37,7 @@ async def offers_of(world: CloudWorld, backend: Backend) -> list[Offer]:
 
 
 def slow_ms(backend: Backend) -> int:
-    """Return how long a slow call takes: 30 s, and longer than whoever has abandoned it waits for a listing."""
+    """Return how long a slow call takes: two minutes, and longer than whoever has abandoned it waits for a listing."""
     return _SLOW_MS + backend.consistency_window_ms
 
 

@@ -15,7 +15,7 @@ from compute_bridge.ports.errors import (
     ThrottledError,
     UnavailableError,
 )
-from compute_bridge.testing.promises.situation import Situation, end, make, patience, power, settle
+from compute_bridge.testing.promises.situation import Situation, a_moment, end, make, patience, power, settle
 from compute_bridge.testing.world import SupportsQuota, SupportsThrottle, World
 
 _METHODS = ("offers", "provision", "find", "list_owned", "usage", "terminate")
@@ -72,7 +72,7 @@ class FailingPromises(Situation):
 
         Troubleshooting: refused is not absent: ``find`` may not say None, nor ``terminate`` that it is done.
         """
-        call = _call(method, backend, world.order(offer), instance)
+        call = _call(method, world, backend, world.order(offer), instance)
         await world.refuse_credentials()
         await _fails(world, call, CredentialsError)
         await world.accept_credentials()
@@ -87,7 +87,7 @@ class FailingPromises(Situation):
 
         Troubleshooting: timeouts, resets and the cloud's own 5xx; conclude nothing from them, least of all a None.
         """
-        call = _call(method, backend, world.order(offer), instance)
+        call = _call(method, world, backend, world.order(offer), instance)
         await world.go_down()
         await _fails(world, call, UnavailableError)
         await world.come_back()
@@ -102,7 +102,7 @@ class FailingPromises(Situation):
 
         Troubleshooting: translate in one place, with ``raise … from error``.
         """
-        call = _call(method, backend, world.order(offer), instance)
+        call = _call(method, world, backend, world.order(offer), instance)
         await world.go_down()
         error = await _fails(world, call, BackendError)
 
@@ -116,7 +116,7 @@ class FailingPromises(Situation):
 
         Troubleshooting: begin each message with ``backend {self.name}``; an operator has several.
         """
-        call = _call(method, backend, world.order(offer), instance)
+        call = _call(method, world, backend, world.order(offer), instance)
         await world.go_down()
         error = await _fails(world, call, BackendError)
 
@@ -140,13 +140,20 @@ class FailingPromises(Situation):
         assert not leaks, f"a secret appears in {' and in '.join(sorted(leaks))}"
 
 
-def _call(method: str, backend: Backend, order: Order, instance: Instance) -> Callable[[], Awaitable[object]]:
+def _call(
+    method: str, world: World, backend: Backend, order: Order, instance: Instance
+) -> Callable[[], Awaitable[object]]:
+    async def usage() -> object:
+        # Leases that are metered together may share one listing, which may have been read just before.
+        await a_moment(world)
+        return await backend.usage(instance.id)
+
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "offers": backend.offers,
         "provision": lambda: backend.provision(order),
         "find": lambda: backend.find(instance.token),
         "list_owned": backend.list_owned,
-        "usage": lambda: backend.usage(instance.id),
+        "usage": usage,
         "terminate": lambda: backend.terminate(instance.id),
     }
     return calls[method]
@@ -168,7 +175,7 @@ async def _go_through_every_failure(
     await world.replenish()
     for spoil, mend in ((world.refuse_credentials, world.accept_credentials), (world.go_down, world.come_back)):
         await spoil()
-        calls = [_call(method, backend, other, instance) for method in _METHODS]
+        calls = [_call(method, world, backend, other, instance) for method in _METHODS]
         errors += [await _fails(world, call, BackendError) for call in calls]
         await mend()
     return errors

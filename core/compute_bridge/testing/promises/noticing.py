@@ -88,6 +88,7 @@ class NoticingPromises(Situation):
         for one in (told_of, other):
             await power(world, SupportsAnnounce).announce(one.id)
         before = await _told(world, backend)
+        await a_moment(world)
         async with world.open() as fresh:
             after = await _told(world, fresh)
 

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from blockbuster import BlockBuster
 
 from compute_bridge.model.ids import InstanceId
+from compute_bridge.model.units import HOUR_MS
 from compute_bridge.ports.backend import Backend, Instance, InstanceExit, Offer, Order
 from compute_bridge.ports.errors import NotYetTerminatedError
 from compute_bridge.testing.world import World
@@ -124,8 +125,9 @@ async def settle(world: World, backend: Backend) -> None:
 
 
 async def a_moment(world: World) -> None:
-    """Wait for as long as something that must not happen would need to happen."""
-    await anyio.sleep(world.moment_s)
+    """Wait for as long as something that must not happen would need to happen, and let the world's clock hurry on."""
+    with anyio.move_on_after(world.moment_s):
+        await world.clock.sleep_ms(HOUR_MS)
 
 
 @asynccontextmanager

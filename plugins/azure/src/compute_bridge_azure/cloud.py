@@ -65,8 +65,13 @@ class AzureCloud(Cloud):
 
     @property
     def switch(self) -> DeadMansSwitch:
-        """A timer in the guest: it stops the machine, which goes on billing until somebody deletes it."""
+        """A timer in the guest."""
         return DeadMansSwitch.GUEST_TIMER
+
+    @property
+    def switch_leaves_bill(self) -> bool:
+        """It does: a VM that was powered off from inside is allocated, and billed as if it ran."""
+        return True
 
     @property
     def images(self) -> tuple[str, ...]:
