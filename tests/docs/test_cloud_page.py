@@ -28,9 +28,23 @@ def plain(documented: object) -> str:
     return " ".join(re.sub(r":\w+:`[~\w.]*?(\w+)`", r"`\1`", text.split("\n\n")[0]).replace("``", "`").split())
 
 
+def shape(name: str, documented: object) -> str:
+    """Return how something is called, with its types: ``async create(order: Order) -> None``."""
+    function = documented.fget if isinstance(documented, property) else documented
+    assert callable(function)
+    signature = inspect.signature(function)
+    told = str(signature.replace(parameters=list(signature.parameters.values())[1:]))
+    told = re.sub(r"[A-Za-z_][\w.]*\.(\w+)", r"\1", told.replace("'", '"'))
+    told = re.sub(r"(\w+) = <(\w+): [^>]*>", r"\1 = \1.\2", told)
+    if isinstance(documented, property):
+        return f"{name}: {told.removeprefix('() -> ')}"
+    return f"{'async ' if inspect.iscoroutinefunction(function) else ''}{name}{told}"
+
+
 def rows(section: str) -> dict[str, str]:
     text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.M))
+    found = re.findall(r"^\| `((?:async )?\w+[(:].*?)` \| (.*) \|$", text, re.M)
+    return {call.replace("\\|", "|"): told for call, told in found}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +56,9 @@ def rows(section: str) -> dict[str, str]:
     ],
 )
 def test_a_table_says_what_the_docstrings_say(section, of, names):
-    assert rows(section) == {name: plain(inspect.getattr_static(of, name)) for name in names}
+    documented = {name: inspect.getattr_static(of, name) for name in names}
+
+    assert rows(section) == {shape(name, one): plain(one) for name, one in documented.items()}
 
 
 def test_every_refusal_is_listed():
