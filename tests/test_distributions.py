@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))
 FOLDERS = {"compute_bridge": ROOT, **{f"compute_bridge_{plugin}": ROOT / "plugins" / plugin for plugin in PLUGINS}}
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 # Imports what the wheels hold, except what only test runs import, and prints how many modules that was.
 IMPORT_ALL = """

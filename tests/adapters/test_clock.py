@@ -33,7 +33,8 @@ async def test_the_time_that_the_machine_slept_counts():
     done = await anyio.to_thread.run_sync(lambda: subprocess.run(command, capture_output=True, text=True))
     assert 0 == done.returncode, done.stderr
 
-    assert int(done.stdout) >= 1000 * _SLEPT_S
+    # Two readings of two clocks, each rounded down.
+    assert int(done.stdout) >= 1000 * _SLEPT_S - 1
 
 
 async def test_a_sleep_takes_its_time_by_the_same_clock():

@@ -83,7 +83,7 @@ async def test_processes_append_in_one_order(path):
     async with open_sqlite_network(path) as network, aclosing(network.follow("s")) as entries:
         for process in writers:
             await anyio.to_thread.run_sync(let_go, process)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             seen = await take(entries, 300)
         outputs = [await anyio.to_thread.run_sync(process.communicate) for process in writers]
 
@@ -186,7 +186,7 @@ async def test_a_full_socket_of_a_silent_process_holds_nobody_up(path):
     async with open_sqlite_network(path) as network:
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as deaf:
             deaf.bind(str(folder / "1-deaf.sock"))
-            with anyio.fail_after(50):
+            with anyio.fail_after(60):
                 for number in range(400):
                     await network.append("s", b"%d" % number, b"")
 

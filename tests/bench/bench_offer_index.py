@@ -97,7 +97,7 @@ def cpu_us(work, items) -> float:
     return (time.process_time_ns() - begun) / len(items) / 1000
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("count", [10_000, 100_000])
 def test_index_against_scan(count):
     draw = Draw(count)

@@ -161,7 +161,7 @@ def submitted(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return told_all
 
 
-pytestmark = [pytest.mark.needs("openssh-client"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("openssh-client")]
 
 
 def test_a_machine_is_asked_for_and_its_receipt_told(autopilot, capsys):

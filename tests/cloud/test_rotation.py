@@ -175,7 +175,7 @@ async def test_a_server_that_runs_shows_the_next_key_once_it_is_told_of_it(tmp_p
     async def key():
         return await shown_host_key(SERVED, settings.ssh_port, within_s=10)
 
-    with daemon(tmp_path, order, settings) as folder, anyio.fail_after(30):
+    with daemon(tmp_path, order, settings) as folder, anyio.fail_after(60):
         before = await poll(world.clock, 500, key)
         error = await rotate_host_key(SERVED, settings.ssh_port, order.access, within_s=10)
 

@@ -16,7 +16,7 @@ from crashkit.matrix import open_matrix, report
 from crashkit.plants import EVERY_PLANT, FORGETS_TOKENS
 from crashkit.schedule import Plan
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.needs("sshd")]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.needs("sshd")]
 
 LEAST_SCHEDULES = 30
 AMONG_AWAITS = 4

@@ -152,7 +152,7 @@ def machine(attester: Path) -> type[FaultFuzz]:
     return FaultFuzz
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_sequence_of_faults_loses_doubles_or_misbills_anything(machine: type[FaultFuzz]) -> None:
     # Not shrunk: the steps are few, and are printed.
     phases = [Phase.explicit, Phase.generate]

@@ -13,7 +13,7 @@ from crashkit.plans import again, all_plans, chosen_plans, drawn, unkilled
 from crashkit.schedule import Verdict
 from crashkit.stories import STORIES
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 LEAST_POINTS = 300
 RECOVERIES = 60

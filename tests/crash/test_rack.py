@@ -9,7 +9,7 @@ from crashkit import chosen
 from crashkit.chosen_play import play_chosen, play_drawn, unmet
 from crashkit.matrix import report
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 CLOUDS = [
     pytest.param("rack", marks=pytest.mark.needs("sshd", "openssh-client", "nft")),

@@ -63,7 +63,6 @@ def agrees(shown: str, printed: str) -> bool:
     return not shown.strip() or re.fullmatch(pattern, printed.strip(), re.S) is not None
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = page.read_text()

@@ -31,7 +31,7 @@ from compute_bridge.testing.memory_account import SHAPES
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.coalition import SSH_KEY, Coalition, found
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 KIND = "memory"
 MAX_RATE = MicrosPerHour(10**9)

@@ -20,7 +20,7 @@ from attrs import frozen
 
 from compute_bridge.model.units import charge
 
-pytestmark = [pytest.mark.needs("setsid", "flock"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("setsid", "flock"), pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 DEMO = (sys.executable, "-m", "compute_bridge", "demo")

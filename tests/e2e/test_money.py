@@ -22,7 +22,7 @@ from compute_bridge.testing.memory_account import connect
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.coalition import SSH_KEY, Coalition, found
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 MAX_RATE = MicrosPerHour(10**9)
 
@@ -62,7 +62,7 @@ async def account(coalition, bridge, requester, handle, access):
     await requester.control(handle, ControlAction.RELEASE)
     log = (await await_log(requester.market, access.grant.value)).value
     key = access.grant.value.id + channels.number(0)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await poll(coalition.clock, 1000, lambda: coalition.network.find(channels.SETTLEMENTS, key))
         await bridge.provider.idle()
     statement = (await requester.market.statement(access.grant.value.id)).value

@@ -25,7 +25,7 @@ from compute_bridge.testing.memory_cloud import MemoryCloud
 from compute_bridge.wire.signing import sign
 from crashkit.coalition import Coalition, found
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio]
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
 MAX_RATE = MicrosPerHour(10**9)
@@ -80,7 +80,7 @@ async def shown(coalition, requester, handle):
     async def look():
         return (await requester.status(handle)).notice
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         return await poll(coalition.clock, 500, look)
 
 

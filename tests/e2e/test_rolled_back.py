@@ -28,7 +28,7 @@ from compute_bridge.ports.clock import poll
 from compute_bridge.ports.errors import JournalError, NetworkError
 from compute_bridge.wire.signing import public_key, sign
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
 MAX_RATE = MicrosPerHour(10**9)
@@ -130,7 +130,7 @@ async def test_a_journal_from_before_a_grant_is_refused(open_coalition, tmp_path
             await set_aside(bridge.parts.journal, tmp_path / "old")
             handle = await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
             access = await requester.serve_until_receipt(handle)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await poll(coalition.clock, 1000, lambda: cursor_passed(coalition, bridge.parts.identity.provider, 1))
         put_back(tmp_path / "old", folder)
         with pytest.raises(JournalError, match="1 of our grants, which no lease is of") as caught:
@@ -146,7 +146,7 @@ async def test_a_grant_that_was_not_read_yet_is_none_that_was_lost(open_coalitio
         async with coalition.bridge("one") as bridge:
             handle = await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
             await requester.serve_until_receipt(handle)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await poll(coalition.clock, 1000, lambda: cursor_passed(coalition, bridge.parts.identity.provider, 1))
         await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
         async with aclosing(requester.market.grants(1)) as grants:
@@ -165,7 +165,7 @@ async def lose_a_log(coalition, target: Path):
         await set_aside(bridge.parts.journal, target)
         await requester.control(handle, ControlAction.RELEASE)
         await await_log(requester.market, access.grant.value)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await poll(coalition.clock, 1000, lambda: are_all(bridge, "settled"))
     put_back(target, coalition.folder / "one")
     return access.grant.value
@@ -186,7 +186,7 @@ async def test_an_accepted_loss_lets_the_lease_be_settled_with_its_one_log(open_
         event, *_ = await accept(coalition, coalition.folder / "one")
         await check(coalition, coalition.folder / "one")
         async with coalition.bridge("one") as again:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await poll(coalition.clock, 1000, lambda: are_all(again, "settled"))
             await again.parts.journal.verify()
             owed = await again.parts.settlement.balance()
@@ -225,11 +225,11 @@ async def an_open_lease(coalition):
     requester = coalition.requester()
     async with coalition.bridge("one", envelope_wait_s=3600) as bridge:
         await requester.submit(coalition.manifest(), MAX_RATE, SSH_KEY, open_ms=OPEN_MS)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await poll(coalition.clock, 1000, lambda: are_all(bridge, "granted"))
         async with aclosing(requester.market.grants(0)) as grants:
             _, grant = await anext(grants)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await poll(coalition.clock, 1000, lambda: cursor_passed(coalition, bridge.parts.identity.provider, 1))
         yield bridge, grant
 

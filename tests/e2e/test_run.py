@@ -11,8 +11,6 @@ import pytest
 from compute_bridge.cli.metrics import METRICS
 from crashkit.scene import Ground, Scene, Settings
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:

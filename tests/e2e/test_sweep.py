@@ -29,7 +29,7 @@ from compute_bridge.testing.memory_account import connect
 from compute_bridge.testing.memory_cloud import MemoryCloud
 from crashkit.coalition import SSH_KEY, Coalition, found, late_machine
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 MAX_RATE = MicrosPerHour(10**9)
 FILE = """\
@@ -74,7 +74,7 @@ async def settled(coalition, requester, handle, access, bridge):
     await requester.control(handle, ControlAction.RELEASE)
     await await_log(requester.market, access.grant.value)
     key = access.grant.value.id + channels.number(0)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await poll(coalition.clock, 1000, lambda: coalition.network.find(channels.SETTLEMENTS, key))
         await bridge.provider.idle()
 
@@ -91,7 +91,7 @@ async def test_a_machine_that_a_settled_lease_left_behind_is_reaped_and_told(ope
         requester, handle, access = await leased(coalition)
         await settled(coalition, requester, handle, access, bridge)
         stray = await late_machine(coalition.cloud, bridge, access.grant)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await poll(coalition.clock, 1000, lambda: gone(coalition, stray.id))
             await poll(coalition.clock, 1000, lambda: reaped(bridge))
         parts, prefix = bridge.parts, access.grant.value.id.hex()[:12]
@@ -200,7 +200,7 @@ async def test_a_bridge_that_was_killed_sees_what_it_left_with_new_eyes(open_coa
         await coalition.clock.sleep_ms(120_000)
         async with coalition.bridge("one", **settings) as again:
             young = [one.reason for one in again.findings.strays]
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await poll(coalition.clock, 1000, lambda: gone(coalition, stray.id))
 
         assert [Reason.NOT_REAPED_YOUNG] == young

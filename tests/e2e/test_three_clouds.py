@@ -29,7 +29,7 @@ from compute_bridge_routing.policies import (
 )
 from crashkit.coalition import Coalition, found, late_machine
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.needs("sshd")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.needs("sshd")]
 
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
 MAX_RATE = MicrosPerHour(10**9)
@@ -234,7 +234,7 @@ async def test_price_first_goes_back_to_the_cheapest_and_availability_first_to_w
         async def over():
             return True if fleet.bench_of(best) is None else None
 
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await poll(coalition.clock, 100, over)
         again, elsewhere = first(price), first(availability)
 

@@ -14,7 +14,7 @@ import pytest
 PAGE = (Path(__file__).parents[2] / "docs" / "try-it.md").read_text()
 BLOCKS = re.findall(r"^```(toml|console)\n(.*?)^```$", PAGE, re.M | re.S)
 
-pytestmark = [pytest.mark.needs("sshd"), pytest.mark.needs("openssh-client"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("sshd"), pytest.mark.needs("openssh-client"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture

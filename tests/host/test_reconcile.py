@@ -66,7 +66,7 @@ from compute_bridge.wire.keys import instance_name, lease_mac
 from compute_bridge.wire.signing import Signed
 from compute_bridge_market.rule import LowestRate
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 WINDOW_MS = 900_000
 HOUR_MS = 3_600_000
@@ -534,7 +534,7 @@ async def test_a_bridge_sweeps_in_every_period(scene: Scene) -> None:
     reconciler = scene.boot()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reconciler.run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while machine.id in scene.rack.running:
                 await scene.clock.advance(60_000)
         tasks.cancel_scope.cancel()
@@ -551,7 +551,7 @@ async def test_while_the_journal_cannot_be_read_nothing_is_touched_and_sweeps_go
     reconciler = evolve(scene, journal=journal).boot()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reconciler.run)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while scene.rack.listings < 3:
                 await scene.clock.advance(WINDOW_MS)
         tasks.cancel_scope.cancel()

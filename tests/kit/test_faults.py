@@ -10,7 +10,7 @@ import pytest
 from compute_bridge.testing.backend import BackendConformance
 from compute_bridge.testing.faults.table import FAULTS
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SUITES = """
 import pytest

@@ -15,8 +15,6 @@ from compute_bridge.testing.promises_page import page
 PAGES = Path(__file__).parents[2] / "docs" / "plugin-author"
 BLOCK = re.compile(r"^```(?:python|toml)\n# (?P<file>[\w/.-]+)\n(?P<text>.*?)^```$", re.M | re.S)
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def match(pattern, text):
     found = re.search(pattern, text, re.M | re.S)

@@ -380,7 +380,7 @@ async def test_a_held_machine_can_be_ended(clock, physics):
 async def test_a_hold_is_told_to_the_loop_from_a_server_thread(physics):
     held = physics.hold_next_create()
     await anyio.to_thread.run_sync(lambda: launch(physics))
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await held.reached.wait()
 
 

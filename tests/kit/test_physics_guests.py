@@ -140,7 +140,7 @@ async def test_the_end_of_a_machine_ends_its_sessions_and_its_listener(guests):
         machine.address, PORT, username=machine.order.access.user, client_keys=[key], known_hosts=None, config=None
     ) as session:
         machine.state = State.GONE
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await session.wait_closed()
     with pytest.raises(OSError):
         socket.create_connection((machine.address, PORT), timeout=5)

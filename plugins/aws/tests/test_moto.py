@@ -52,7 +52,7 @@ from compute_bridge_aws.machine_of import join, split
 from compute_bridge_aws.sdk import Operation
 from compute_bridge_aws.testing.world import KEY_ID, SECRET, AwsWorld, config
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 EU, ZONE, SHAPE = Region("eu-west-1"), Zone("eu-west-1a"), "c6a.large"
 NAME = BackendName("aws-under-test")

@@ -15,7 +15,7 @@ from compute_bridge_aws import notices
 from compute_bridge_aws.testing.stock import ZONES
 from compute_bridge_aws.testing.world import AwsWorld
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60), pytest.mark.needs("sshd")]
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
 
 
 async def next_notices(backend, *, within_s: float = 20.0) -> tuple[Interruption, ...]:

@@ -58,7 +58,7 @@ def tell_time(world, now_ms):
 
 
 async def watched(backend, instance):
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         return await backend.watch_until_exit(instance.id)
 
 

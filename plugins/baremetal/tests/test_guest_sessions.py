@@ -42,7 +42,7 @@ def serving(folder: Path) -> Iterator[None]:
 async def link(tmp_path: Path) -> AsyncIterator[SshLink]:
     with serving(tmp_path):
         line = ssh_public_line(HOST)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await poll(HurriedClock(speed=1), 20, lambda: shows_host_key(ADDRESS, PORT, line))
         target = Target("guest", ADDRESS, PORT, _account().pw_name, line)
         link = SshLink(target, read_login_key(ssh_private_file(LOGIN).encode(), place="guest"))

@@ -135,7 +135,7 @@ async def test_what_is_overdue_with_its_keeper_killed_ends_as_the_rack_host_is_n
         await world.kill_keeper(instance.id)
         await world.let_pass(instance.ends_at - world.clock.utc_ms())
         await world.come_back()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             seen = await backend.watch_until_exit(instance.id)
 
     assert seen.cause is ExitCause.DEADLINE

@@ -8,6 +8,7 @@ import anyio
 import pytest
 from attrs import evolve
 
+from compute_bridge.cloud.watch import CAUSE_MS
 from compute_bridge.model.resources import Posture
 from compute_bridge.ports.backend import ExitCause
 from compute_bridge.ports.errors import (
@@ -238,6 +239,19 @@ async def test_a_stop_whose_operation_is_late_is_told_by_it_and_not_waited_for_w
     await end(world, backend, instance.id)
 
     assert (seen.cause, seen.ended_at) == (cause, ended_ms)
+
+
+async def test_a_stop_without_an_operation_is_told_before_the_watch_gives_up(world, backend, order):
+    instance = await make(world, backend, order)
+    world.fake.operations.late_ms = 10**9
+    async with watching(world, backend, instance.id) as [watch]:
+        await world.kill(instance.id)
+        await world.let_pass(CAUSE_MS - 2000)
+        seen = watch.seen
+    await end(world, backend, instance.id)
+
+    assert seen is not None
+    assert seen.cause is ExitCause.EXITED
 
 
 async def test_a_preemption_whose_operation_is_late_is_told_as_one(world):

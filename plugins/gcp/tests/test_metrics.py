@@ -14,7 +14,7 @@ from compute_bridge_gcp.metering import CPU, RECEIVED, SENT
 from compute_bridge_gcp.policy import PERMISSIONS
 from compute_bridge_gcp.sdk import Sdk
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 MINUTE_MS = 60_000
 

@@ -13,7 +13,7 @@ from compute_bridge.ports.notices import Interruption, SupportsNotices
 from compute_bridge.testing.promises.situation import end, make, patience, tasks_of_a_test, watching
 from compute_bridge_gcp.policy import PERMISSIONS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.anyio
 
 LONG_MS = 10**9
 

@@ -24,7 +24,7 @@ from compute_bridge.wire.signing import public_key, sign
 from compute_bridge_market.command import market
 from compute_bridge_market.opening import open_file
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 REQUESTS = 24
 LIVES_MS = (30, 70, 150, 230, 310, 400, 50, 110)

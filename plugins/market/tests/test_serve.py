@@ -29,7 +29,7 @@ async def served(world):
 
         tasks.start_soon(run)
         await world.clock.advance(0)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await ready.wait()
         yield
         tasks.cancel_scope.cancel()

@@ -1,7 +1,7 @@
 """A whole coalition in one process, of real parts: the market plugin, bridges, requesters, one network."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,8 @@ from compute_bridge.host.journal_check import require_current
 from compute_bridge.host.market import Market
 from compute_bridge.host.orders import make_order
 from compute_bridge.host.rates import RateBook
-from compute_bridge.host.requester import Requester
+from compute_bridge.host.requester import NoLeaseError, Requester
+from compute_bridge.host.requester_state import RequestHandle
 from compute_bridge.host.routing import Router
 from compute_bridge.model import boot as boot_model
 from compute_bridge.model.grant import ComputeGrant
@@ -230,6 +231,12 @@ class Coalition:
                 await ready.wait()
                 yield book
                 tasks.cancel_scope.cancel()
+
+
+async def serve_or_not(requester: Requester, handle: RequestHandle) -> None:
+    """Wait for the receipt of a lease that ends without one: that this is said at all depends on who is first."""
+    with suppress(NoLeaseError):
+        await requester.serve_until_receipt(handle)
 
 
 async def found(

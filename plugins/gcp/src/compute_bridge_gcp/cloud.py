@@ -11,6 +11,7 @@ from attrs import evolve
 from compute_bridge.cloud.calls import Calls
 from compute_bridge.cloud.machine import Machine, Machines, MachineState
 from compute_bridge.cloud.notices import NoticedCloud, Recent
+from compute_bridge.cloud.watch import CAUSE_MS
 from compute_bridge.model.catalog import Catalog, CatalogRow
 from compute_bridge.model.ids import InstanceId, Token
 from compute_bridge.model.resources import Posture
@@ -39,8 +40,9 @@ T = TypeVar("T")
 
 # A machine stands in the listing as soon as its create is accepted; this leaves room for a replica that lags.
 _WINDOW_MS = Milliseconds(10_000)
-# For how long the operation that stopped a machine is looked for.
-_CAUSE_MS = 60_000
+# For how long the operation that stopped a machine is looked for. Less than the watch waits for it, by more than a
+# listing takes: else a machine that was powered off from inside would be told as lost.
+_CAUSE_MS = CAUSE_MS * 3 // 4
 
 
 def zone_and_name(instance: InstanceId) -> tuple[str, str] | None:
