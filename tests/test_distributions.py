@@ -57,8 +57,8 @@ def environment(folder: Path, *wheels: Path) -> Path:
 
 
 def install(bin_: Path, *wheels: Path) -> None:
-    constraints: list[str | Path] = ["--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
-    succeed(bin_ / "python", "-m", "pip", "install", *constraints, *wheels, folder=bin_.parent)
+    how: list[str | Path] = ["--quiet", "--disable-pip-version-check", "--no-compile", "-c", ROOT / "constraints.txt"]
+    succeed(bin_ / "python", "-m", "pip", "install", *how, *wheels, folder=bin_.parent)
 
 
 @pytest.fixture(scope="session")

@@ -27,3 +27,12 @@ def bare_world() -> Generator[GcpWorld]:
     with GcpWorld(has_guests=False) as world:
         yield world
     assert world.fake.wire.errors == []
+
+
+@pytest.fixture
+def metered() -> Generator[GcpWorld]:
+    """Return one of those in which an hour is over in two seconds, by a table that wants metrics."""
+    with GcpWorld(has_guests=False, speed=2000) as world:
+        world.reconfigure(metrics=True)
+        yield world
+    assert world.fake.wire.errors == []

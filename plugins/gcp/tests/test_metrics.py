@@ -19,12 +19,6 @@ pytestmark = pytest.mark.anyio
 MINUTE_MS = 60_000
 
 
-@pytest.fixture
-def metered(bare_world):
-    bare_world.reconfigure(metrics=True)
-    return bare_world
-
-
 async def started(world, backend):
     """Start a machine without a guest, and return its id."""
     offers = await backend.offers()

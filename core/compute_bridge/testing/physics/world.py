@@ -84,9 +84,9 @@ class CloudWorld(
     clock: HurriedClock
     physics: Physics
 
-    def __init__(self) -> None:
+    def __init__(self, *, speed: int = 100) -> None:
         super().__init__()
-        self.clock = HurriedClock()
+        self.clock = HurriedClock(speed=speed)
         self.physics = self.make_physics()
 
     @abstractmethod

@@ -16,7 +16,6 @@ from compute_bridge.model.resources import Region, Requirements
 from compute_bridge.model.units import HOUR_MS, Milliseconds, Nanos, NanosPerHour
 from compute_bridge.ports.backend import Offer
 from compute_bridge.ports.errors import NoCapacityError, QuotaError
-from compute_bridge.testing.hurried_clock import HurriedClock
 from compute_bridge.testing.physics.engine import Physics
 from compute_bridge.testing.physics.guests import Guests
 from compute_bridge.testing.physics.matter import Machine
@@ -82,10 +81,9 @@ class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
     name = BackendName("aws-under-test")
 
     def __init__(self, *, propagation_ms: int = 0, boots_guests: bool = True, speed: int = _SPEED) -> None:
-        self._speed = speed
         self._propagation_ms = propagation_ms
         self._boots_guests = boots_guests
-        super().__init__()
+        super().__init__(speed=speed)
         self.config = config()
         self.aws = FakeAws(
             self.physics,
@@ -97,7 +95,6 @@ class AwsWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
 
     def make_physics(self) -> Physics:
         """Return an account in two regions."""
-        self.clock = HurriedClock(speed=self._speed)
         return Physics(
             self.clock,
             zones=ZONES,

@@ -39,9 +39,9 @@ class GcpWorld(CloudWorld, SupportsPages):
     create_call, delete_call, list_call = "insert", "delete", "aggregatedList"
     late_failures: ClassVar = {"ZONE_RESOURCE_POOL_EXHAUSTED": NoCapacityError, "QUOTA_EXCEEDED": QuotaError}
 
-    def __init__(self, *, has_guests: bool = True) -> None:
+    def __init__(self, *, has_guests: bool = True, speed: int = 100) -> None:
         self._has_guests = has_guests
-        super().__init__()
+        super().__init__(speed=speed)
         self.fake = FakeComputeEngine(self.physics)
         self.key = key_file(ACCOUNT)
         self.config = config_for(self.fake.url)
