@@ -608,7 +608,37 @@ async def test_a_bridge_killed_between_intent_and_end_finishes_at_its_next_start
 
     assert {machine.id} == before
     assert [Reason.REAPED] == reasons(findings)
-    assert ["granted", "reap-intended", "reap-intended", "reaped"] == await scene.kinds(plan_grant(findings))
+    assert ["granted", "reap-intended", "reaped"] == await scene.kinds(plan_grant(findings))
+
+
+async def test_a_bridge_killed_between_end_and_reaped_writes_it_down_at_its_next_start(scene: Scene) -> None:
+    machine = await scene.stray()
+    reached = anyio.Event()
+
+    async def end_and_hang(_instance: InstanceId) -> None:
+        scene.rack.account.end(machine.id, "deleted")
+        reached.set()
+        await anyio.sleep_forever()
+
+    scene.rack.on_terminate = end_and_hang
+    first = scene.boot()
+    await first.sweep(act=True)
+    await scene.clock.advance(WINDOW_MS + 1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: first.sweep(act=True))
+        await reached.wait()
+        tasks.cancel_scope.cancel()
+    scene.rack.on_terminate = None
+    [intent] = await scene.journal.events(kind="reap-intended")
+    again = scene.boot()
+    await again.sweep(act=False)
+    planned = await scene.kinds(intent.lease)
+    await again.sweep(act=True)
+    await scene.boot().sweep(act=True)
+
+    assert ["granted", "reap-intended"] == planned
+    assert ["granted", "reap-intended", "reaped"] == await scene.kinds(intent.lease)
+    assert 1 == again.reaped
 
 
 @pytest.mark.parametrize("error", [NotYetTerminatedError, UnavailableError])

@@ -8,7 +8,7 @@ import anyio.to_thread
 from attrs import evolve, frozen, validate
 
 from compute_bridge.host.plugin_call import PluginResultError, backend_call, reason_of
-from compute_bridge.model.ids import BackendName, Token
+from compute_bridge.model.ids import BackendName, InstanceId, Token
 from compute_bridge.model.reason import Reason
 from compute_bridge.ports.backend import Backend, Instance, Ownership
 from compute_bridge.ports.clock import Clock
@@ -94,16 +94,18 @@ async def find_machine(backend: Backend, token: Token, *, answer_s: float = ANSW
     return machine
 
 
-async def find_standing(backend: Backend, machine: Shown, *, answer_s: float = ANSWER_S) -> Shown | None:
+async def find_standing(
+    backend: Backend, instance: InstanceId, token: Token, *, answer_s: float = ANSWER_S
+) -> Shown | None:
     """Return what stands under a machine's token: what lives, else what remains of itself, else of another.
 
     :raises ComputeBridgeError: if the backend does not say.
     """
-    found = await find_machine(backend, machine.token, answer_s=answer_s)
+    found = await find_machine(backend, token, answer_s=answer_s)
     if found is not None:
         return found
-    standing = [one for one in await _remains(backend, answer_s) if one.token == machine.token]
-    return next((one for one in standing if one.id == machine.id), standing[0] if standing else None)
+    standing = [one for one in await _remains(backend, answer_s) if one.token == token]
+    return next((one for one in standing if one.id == instance), standing[0] if standing else None)
 
 
 async def remains_of(backend: Backend, token: Token, *, answer_s: float = ANSWER_S) -> Remains | None:

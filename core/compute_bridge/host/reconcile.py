@@ -16,7 +16,8 @@ from compute_bridge.host.market import Market
 from compute_bridge.host.missing import Missing, MissingMachines
 from compute_bridge.host.open_leases import OpenLease, OpenLeases
 from compute_bridge.host.plugin_call import backend_call
-from compute_bridge.host.strays import Key, Reaper, Stray, StrayRule
+from compute_bridge.host.reaper import Reaper
+from compute_bridge.host.strays import Key, Stray, StrayRule
 from compute_bridge.model.boot import LeaseSettings
 from compute_bridge.model.ids import BackendName, GrantId, InstanceId, Token, short
 from compute_bridge.model.reason import Reason
@@ -245,6 +246,7 @@ class Reconciler:
         return tuple(one for some in found for one in some)
 
     async def _reap(self, listings: Sequence[Listing], strays: Sequence[Stray]) -> tuple[Stray, ...]:
+        await self._reaper.resume()
         for listing in listings:
             await self._reaper.conclude(listing)
         results = list(strays)
