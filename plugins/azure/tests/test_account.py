@@ -1,5 +1,7 @@
 """From lists to machines, where Azure answers otherwise than the fake does."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from compute_bridge.cloud.machine import MachineState
@@ -170,10 +172,16 @@ def test_a_change_that_failed_is_no_end_of_a_machine_that_runs(order, power, sta
     assert (machine.state, machine.failure, machine.exit) == (state, None, None)
 
 
-def test_a_machine_whose_status_no_list_shows_has_failed_all_the_same(order):
-    [machine] = seen(machines=[vm(order, provisioningState="Failed")]).machines.values()
+@pytest.mark.parametrize(
+    ("age_s", "state", "failure"),
+    [(599, MachineState.ENDING, UnservableError), (601, MachineState.PENDING, type(None))],
+    ids=["as it was made", "after it had run"],
+)
+def test_a_machine_whose_status_no_list_shows_has_failed_only_where_it_is_young(order, age_s, state, failure):
+    made = datetime.fromtimestamp(NOW_MS / 1000 - age_s, UTC).isoformat()
+    [machine] = seen(machines=[vm(order, provisioningState="Failed", timeCreated=made)]).machines.values()
 
-    assert (machine.state, type(machine.failure)) == (MachineState.ENDING, UnservableError)
+    assert (machine.state, type(machine.failure)) == (state, failure)
 
 
 def test_parts_of_what_was_just_made_are_not_left_over(order):

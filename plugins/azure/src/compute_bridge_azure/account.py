@@ -26,6 +26,9 @@ _NAME = re.compile(r"(?P<name>cb-[0-9a-f]{24})(-(nic|ip|os).*)?", re.IGNORECASE)
 _ENDED = {"stopped": "was powered off from inside; it goes on billing until it is deleted"}
 _UNDER_WAY = ("starting", "running", "stopping", "deallocating")
 _MADE = ("succeeded", "failed")
+# A machine that failed, and whose status no list shows, failed as it was made while it is younger than this. An older one
+# may have run for days, and what failed is a change of it; where it never ran its order is given up by then.
+_YOUNG_MS = 600_000
 _TAKEN = {"deallocated": "was deallocated by someone who may"}
 
 
@@ -117,7 +120,8 @@ class Account:
         provisioning = str(properties.get("provisioningState")).lower()
         # Either list may be the older one, and nothing comes back from this.
         is_leaving = "deleting" in (provisioning, _provisioning(codes))
-        failure = self._failure(one, provisioning, codes)
+        started_at = read_time(properties.get("timeCreated"))
+        failure = self._failure(one, provisioning, codes, is_young=now_ms - started_at < _YOUNG_MS)
         name = str(one.get("name"))
         state = MachineState.ENDING if is_leaving or failure is not None else _state(provisioning, codes)
         return Machine(
@@ -125,13 +129,13 @@ class Account:
             state,
             tags,
             host=host,
-            started_at=read_time(properties.get("timeCreated")),
+            started_at=started_at,
             # Whoever deletes it, the list of it does not tell why.
             exit=None if is_leaving else self._exit(view, tags, now_ms),
             failure=failure,
         )
 
-    def _failure(self, one: Json, provisioning: str, codes: list[str]) -> BackendError | None:
+    def _failure(self, one: Json, provisioning: str, codes: list[str], *, is_young: bool) -> BackendError | None:
         if _power(codes) in _UNDER_WAY:
             # It was made: what failed is a change of it, later and by another hand.
             return None
@@ -139,7 +143,7 @@ class Account:
         if (failure := next(filter(None, told), None)) is not None:
             return failure
         # Where the status does not speak of a failure yet, it is the older one, and the next will say of which kind.
-        if provisioning == "failed" and not _power(codes) and not _provisioning(codes):
+        if is_young and provisioning == "failed" and not _power(codes) and not _provisioning(codes):
             return failure_of("ProvisioningState/failed", self.backend, str(one.get("location")))
         return None
 
