@@ -19,10 +19,13 @@ from compute_bridge.ports.errors import (
     UnavailableError,
     UnservableError,
 )
+from compute_bridge.testing.physics.matter import Then, Why
 from compute_bridge.testing.promises.situation import a_moment, end, make, settle, watching
 from compute_bridge_gcp.testing.stock import SNP_ZONES, TDX_ZONES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("sshd")]
+
+LONG_MS = 10**9
 
 
 @pytest.fixture
@@ -252,6 +255,33 @@ async def test_a_stop_without_an_operation_is_told_before_the_watch_gives_up(wor
 
     assert seen is not None
     assert seen.cause is ExitCause.EXITED
+
+
+async def test_a_stop_that_takes_its_time_and_has_no_operation_is_told_before_the_watch_gives_up(world, backend, order):
+    instance = await make(world, backend, order)
+    world.fake.operations.late_ms = LONG_MS
+    machine = world.machine_of(instance.id).id
+    async with watching(world, backend, instance.id) as [watch]:
+        # Not of a spot offer, so a mark is no preemption: the vendor shows it as stopping, until it has stopped.
+        world.physics.preempt(machine, notice_ms=LONG_MS)
+        world.physics.end(machine, Why.GUEST, then=Then.STOPPED, in_ms=CAUSE_MS // 3)
+        seen = await watch.exit()
+    ended_ms = world.machine_of(instance.id).ended_ms
+    await end(world, backend, instance.id)
+
+    assert (seen.cause, seen.ended_at) == (ExitCause.EXITED, ended_ms)
+
+
+async def test_a_stop_that_takes_longer_than_that_is_told_by_its_operation(world, backend, order):
+    instance = await make(world, backend, order)
+    machine = world.machine_of(instance.id).id
+    world.physics.preempt(machine, notice_ms=LONG_MS)
+    world.physics.end(machine, Why.GUEST, then=Then.STOPPED, in_ms=CAUSE_MS * 4 // 5)
+    async with watching(world, backend, instance.id) as [watch]:
+        seen = await watch.exit()
+    await end(world, backend, instance.id)
+
+    assert (seen.cause, seen.detail) == (ExitCause.PREEMPTED, "by compute.instances.preempted")
 
 
 async def test_a_preemption_whose_operation_is_late_is_told_as_one(world):

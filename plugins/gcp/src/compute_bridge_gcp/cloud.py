@@ -59,8 +59,9 @@ class GcpCloud(NoticedCloud):
         self._config = config
         self._sdk = sdk
         self._pending: dict[Token, tuple[Order, Operation]] = {}
-        # Since when each stopped machine has been seen so, by our clock, and the cause that its operations tell.
-        self._stops: dict[InstanceId, tuple[int, InstanceExit | None]] = {}
+        # Since when each machine has been seen to end, by our clock; and of those that stopped what operations tell.
+        self._ending: dict[InstanceId, int] = {}
+        self._stops: dict[InstanceId, InstanceExit | None] = {}
         self._preemptions = Preemptions(context.name, config.service_account, self._operations_on)
         self.calls = Calls(self._translated, at_once=config.calls_at_once)
         self._metering = Metering(context, self.calls, sdk)
@@ -242,19 +243,25 @@ class GcpCloud(NoticedCloud):
     async def _explained(self, machines: Machines) -> Machines:
         """Return the machines, the stopped ones with their causes: asked for until they are told, for few stop.
 
-        A stop whose operation is not listed yet is of no cause until a while has passed.
+        A stop whose operation is not listed yet is of no cause until a while has passed; the watch counts from when
+        the machine began to stop, and so does this.
         """
         now_ms = self._context.clock.monotonic_ms()
-        stopped = {id_ for id_, machine in machines.items() if machine.exit is not None and machine.failure is None}
-        self._stops = {id_: self._stops.get(id_, (now_ms, None)) for id_ in stopped}
-        for id_, (since_ms, cause) in self._stops.items():
-            if cause is None and now_ms - since_ms <= _CAUSE_MS:
-                self._stops[id_] = since_ms, await self.exit_of(id_)
+        ending = {id_ for id_, machine in machines.items() if machine.state is MachineState.ENDING}
+        self._ending = {id_: self._ending.get(id_, now_ms) for id_ in ending}
+        stops: dict[InstanceId, InstanceExit | None] = {}
+        for id_ in (id_ for id_ in ending if machines[id_].exit is not None and machines[id_].failure is None):
+            cause = self._stops.get(id_)
+            # Once at least, for a guest may take longer than that to shut down.
+            if cause is None and (id_ not in self._stops or now_ms - self._ending[id_] <= _CAUSE_MS):
+                cause = await self.exit_of(id_)
+            stops[id_] = cause
+        self._stops = stops
         return {id_: self._with_cause(machine, now_ms) for id_, machine in machines.items()}
 
     def _with_cause(self, machine: Machine, now_ms: int) -> Machine:
-        since_ms, cause = self._stops.get(machine.id, (now_ms, None))
-        if machine.id in self._stops and cause is None and now_ms - since_ms < _CAUSE_MS:
+        cause = self._stops.get(machine.id)
+        if machine.id in self._stops and cause is None and now_ms - self._ending.get(machine.id, now_ms) < _CAUSE_MS:
             return evolve(machine, exit=None)
         return explained(machine, cause)
 
