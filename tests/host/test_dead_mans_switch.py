@@ -70,11 +70,15 @@ class Switched(Plain, SupportsDeadMansSwitch):
 
 
 class Stopping(Switched):
-    """One whose switch ends no bill."""
+    """One whose switch ends no bill, or of which a test lets it say so otherwise."""
+
+    def __init__(self, name, declared, leaves=True):
+        super().__init__(name, declared)
+        self._leaves = leaves
 
     @property
     def dead_mans_leaves_bill(self):
-        return True
+        return self._leaves
 
 
 def test_a_backend_without_a_switch_is_warned_of_by_name(caplog):
@@ -100,6 +104,12 @@ def test_a_switch_that_ends_no_bill_is_warned_of_by_name(caplog):
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "backend west only stops an instance by its dead man's switch" in warning.getMessage()
     assert "it is billed until somebody deletes it" in warning.getMessage()
+
+
+@pytest.mark.parametrize("leaves", ["no", 1, None, lambda: True])
+def test_a_bill_that_is_told_neither_way_is_refused(leaves):
+    with pytest.raises(PluginResultError, match="backend west: dead_mans_leaves_bill is "):
+        declared_switches([Stopping("west", DeadMansSwitch.GUEST_TIMER, leaves)])
 
 
 def test_a_switch_that_the_port_does_not_know_is_refused():

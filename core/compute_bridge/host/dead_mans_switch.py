@@ -63,4 +63,11 @@ def _leaves_bill(backend: Backend) -> bool:
     if not isinstance(backend, SupportsDeadMansSwitch):
         return False
     with backend_call(backend.name, "dead_mans_leaves_bill"):
-        return backend.dead_mans_leaves_bill is True
+        leaves: object = backend.dead_mans_leaves_bill
+    if not isinstance(leaves, bool):
+        # Such as a method where a property was meant: a bill that is not warned of would be the end of it.
+        raise PluginResultError(
+            f"backend {backend.name}: dead_mans_leaves_bill is {leaves!r}, and must be True or False; "
+            "report it to the plugin's author"
+        )
+    return leaves

@@ -31,6 +31,16 @@ class IsLateByLessThanNothing(Faulty):
         return Milliseconds(-1)
 
 
+@planted("test_the_switch_is_declared", says="dead_mans_leaves_bill is neither")
+class TellsOfNoBill(Faulty):
+    """Declares nothing where it is asked whether it leaves a bill."""
+
+    @property
+    def dead_mans_leaves_bill(self) -> bool:
+        """Return nothing."""
+        return cast("bool", None)
+
+
 @planted("test_the_end_comes_without_a_bridge", "test_a_wrong_clock_keeps_nothing_alive", says="the machine runs on")
 class NeverEnds(Faulty):
     """Tells the vendor an end that is long to come."""

@@ -28,9 +28,10 @@ class DeadMansSwitchPromises(Situation):
     """What a dead man's switch promises."""
 
     async def test_the_switch_is_declared(self, world: World, backend: Backend) -> None:
-        """What ends an instance and how late it may be is declared, and known while the account does not answer.
+        """What ends an instance, how late, and whether it ends the bill, is declared, and known while nothing answers.
 
-        Troubleshooting: declare the strongest mechanism that *every* instance has, and a grace of 0 ms or more.
+        Troubleshooting: declare the strongest mechanism that *every* instance has, a grace of 0 ms or more, and whether
+        what it has stopped is billed; they are properties.
         """
         switch = power(backend, SupportsDeadMansSwitch)
         await world.go_down()
@@ -40,6 +41,7 @@ class DeadMansSwitchPromises(Situation):
         )
         assert type(switch.dead_mans_grace_ms) is int, "dead_mans_grace_ms is not a whole number"
         assert switch.dead_mans_grace_ms >= 0, f"dead_mans_grace_ms is {switch.dead_mans_grace_ms}"
+        assert isinstance(switch.dead_mans_leaves_bill, bool), "dead_mans_leaves_bill is neither True nor False"
 
     async def test_the_end_comes_without_a_bridge(self, world: World) -> None:
         """With no backend open at all, the machine ends within the declared grace after its end.
