@@ -43,7 +43,7 @@ def shape(name: str, documented: object) -> str:
 
 def rows(section: str) -> dict[str, str]:
     text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    found = re.findall(r"^\| `((?:async )?\w+[(:].*?)` \| (.*) \|$", text, re.M)
+    found = re.findall(r"^\| `(.*?)` \| (.*) \|$", text, re.M)
     return {call.replace("\\|", "|"): told for call, told in found}
 
 
