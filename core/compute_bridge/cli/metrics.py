@@ -74,7 +74,7 @@ METRICS: Final = (
         "fleet.sweep.backends.*.silent_ms", "backend", 0.001,
     ),
     Metric("compute_bridge_sweep_age_seconds", False, "age of the last sweep", "fleet.sweep.age_ms", "", 0.001),
-    Metric("compute_bridge_reaped_total", True, "strays ended since the start", "fleet.sweep.reaped"),
+    Metric("compute_bridge_reaped_total", True, "strays written down as reaped since the start", "fleet.sweep.reaped"),
     Metric("compute_bridge_lost_total", True, "leases ended since their machine was gone", "fleet.sweep.lost"),
     Metric("compute_bridge_settled_micros", False, "what the agreed statements owe us", "settled_micros"),
     Metric("compute_bridge_dropped_records_total", True, "records read that were not the module's", "dropped_records"),

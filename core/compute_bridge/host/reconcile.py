@@ -147,7 +147,7 @@ class Reconciler:
 
     @property
     def reaped(self) -> int:
-        """How many strays this process has reaped."""
+        """How many strays this process has written down as reaped; an earlier one may have begun to end them."""
         return self._reaper.count
 
     @property

@@ -40,7 +40,7 @@ class World(ABC):
     near_end_ms: int = 60_000
     """How long after it is ordered, by ``clock``, a lease ends that is to end soon: time enough to provision it."""
     clock: Clock
-    """What every backend of this world reads: hurried, unless a subclass sets another."""
+    """What every backend of this world reads: hurried while somebody sleeps by it, unless a subclass sets another."""
 
     def __init__(self) -> None:
         self.clock = HurriedClock()
