@@ -27,7 +27,7 @@ _ENDED = {"stopped": "was powered off from inside; it goes on billing until it i
 _UNDER_WAY = ("starting", "running", "stopping", "deallocating")
 _MADE = ("succeeded", "failed")
 # A machine that failed, and whose status no list shows, failed as it was made while it is younger than this. An older
-# one may have run for days, and what failed is a change of it; where it never ran, its order is given up after ``ready_s``.
+# one may have run for days, and what failed is a change of it; one that never ran is given up after ``ready_s``.
 _YOUNG_MS = 600_000
 _TAKEN = {"deallocated": "was deallocated by someone who may"}
 
