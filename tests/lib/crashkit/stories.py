@@ -106,6 +106,7 @@ async def _stray(stage: Stage) -> None:
     await stage.settled(handle)
     stage.cloud.raise_dead()
     await stage.until(stage.is_bare)
+    await stage.passed("before record reaped")
 
 
 async def _pair(stage: Stage) -> None:

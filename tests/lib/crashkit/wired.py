@@ -2,7 +2,6 @@
 
 import base64
 import os
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import anyio
 from attrs import define, field
 
+from compute_bridge.adapters.clock import SystemClock
 from compute_bridge.cloud.tags import GRANT, TOKEN
 from compute_bridge.model.boot import SecretRef
 from compute_bridge.model.resources import Region
@@ -22,7 +22,7 @@ from compute_bridge.testing.physics.matter import Machine as Thing
 from compute_bridge.testing.physics.wire import Cut
 from compute_bridge.testing.physics.world import CloudWorld
 from crashkit.boot_table import backend_table
-from crashkit.clock import SPEED, Birth
+from crashkit.clock import SPEED, Birth, SharedClock
 from crashkit.clouds import Site
 from crashkit.points import Points
 from crashkit.truth import Machine
@@ -181,15 +181,36 @@ def _hex(word: str) -> str:
 # --- opening ------------------------------------------------------------------------------------------
 
 
+class _Unresting(HurriedClock):
+    """Time that hurries also while nobody here waits for it: whoever waits is another process."""
+
+    def __init__(self, birth: Birth) -> None:
+        super().__init__(speed=birth.speed)
+        self.birth = birth
+        self._shared = SharedClock(birth)
+
+    def utc_ms(self) -> int:
+        """Return the UTC of every process of the schedule."""
+        return self._shared.utc_ms()
+
+    def monotonic_ms(self) -> int:
+        """Return how long ago the birth was."""
+        return self._shared.monotonic_ms()
+
+    async def sleep_ms(self, ms: int) -> None:
+        """Return after ``ms`` hurried milliseconds."""
+        await self._shared.sleep_ms(ms)
+
+
 def hurried() -> HurriedClock:
     """Return the clock of a schedule's cloud."""
-    return HurriedClock(speed=SPEED)
+    return _Unresting(Birth.now(SystemClock().utc_ms()))
 
 
-def birth_of(clock: HurriedClock) -> Birth:
-    """Return when the time of ``clock`` began."""
-    passed_ms = clock.monotonic_ms()
-    return Birth(time.monotonic_ns() - passed_ms * 1_000_000 // SPEED, clock.utc_ms() - passed_ms, SPEED)
+def birth_of(clock: Clock) -> Birth:
+    """Return when the time of a schedule's cloud began."""
+    assert isinstance(clock, _Unresting)
+    return clock.birth
 
 
 def secret_file(path: Path, secret: bytes) -> SecretRef:
