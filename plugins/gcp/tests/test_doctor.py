@@ -97,10 +97,8 @@ async def test_an_image_for_another_architecture_is_told(practice):
 
 async def test_an_image_that_is_not_there_is_told(practice):
     practice.world.fake.shelf.images.clear()
-    finding = (await practice.findings())["image ubuntu-24.04"]
 
-    assert Verdict.UNKNOWN is finding.verdict
-    assert "notFound" in finding.detail
+    assert "is not there" in (await practice.fault("image ubuntu-24.04")).detail
 
 
 async def test_a_subnetwork_that_is_not_there_is_told(practice):
@@ -108,6 +106,13 @@ async def test_a_subnetwork_that_is_not_there_is_told(practice):
     practice.world.reconfigure(regions=(evolve(regions[0], subnetwork="no-such"), *regions[1:]))
 
     await practice.fault("subnetwork no-such europe-west4")
+
+
+async def test_a_subnetwork_that_cannot_be_read_is_no_fault_of_the_table(practice):
+    practice.world.fake.refuse_next("subnetworks.get", 503, "backendError")
+    finding = (await practice.findings())["subnetwork cb-subnet europe-west4"]
+
+    assert Verdict.UNKNOWN is finding.verdict
 
 
 @pytest.mark.parametrize("rule", [rule["name"] for rule in RULES])
@@ -130,6 +135,27 @@ async def test_a_quota_that_is_used_up_is_told(practice):
     await practice.fault("quota europe-west4")
 
 
+@pytest.mark.parametrize(
+    ("metric", "changes", "is_fault"),
+    [
+        ("C3_CPUS", {}, True),
+        ("C4_CPUS", {}, False),
+        ("IN_USE_ADDRESSES", {}, True),
+        ("IN_USE_ADDRESSES", {"public_address": False}, False),
+        ("NVIDIA_A100_GPUS", {"shapes": ("a2-highgpu-*",)}, True),
+        ("NVIDIA_A100_GPUS", {"shapes": ("a2-highgpu-*",), "spot": True, "on_demand": False}, False),
+        ("PREEMPTIBLE_NVIDIA_A100_GPUS", {"shapes": ("a2-highgpu-*",), "spot": True}, True),
+    ],
+)
+async def test_each_quota_that_machines_of_the_table_count_against_is_examined(practice, metric, changes, is_fault):
+    practice.world.reconfigure(**changes)
+    practice.world.fake.shelf.extra_quotas.append({"metric": metric, "limit": 8.0, "usage": 8.0})
+    finding = (await practice.findings())["quota europe-west4"]
+
+    assert finding.verdict is (Verdict.FAULT if is_fault else Verdict.OK)
+    assert (metric in finding.mend) is is_fault
+
+
 async def test_no_price_at_all_is_told(practice):
     practice.world.fake.shelf.skus.clear()
 
@@ -144,7 +170,7 @@ async def test_a_cloud_that_is_silent_is_a_finding_and_no_error(practice):
 
     assert Verdict.OK is identity.verdict
     assert "whether Google takes them, the other lines tell" in identity.detail
-    assert Verdict.OK not in {one.verdict for one in findings.values()}
+    assert {Verdict.UNKNOWN} == {one.verdict for one in findings.values()}
     assert not [one for one in findings.values() if "nothing to do" in one.detail]
 
 
