@@ -129,6 +129,33 @@ async def test_a_rule_that_lets_neighbours_in_is_told(practice):
     assert "allow-internal" in (await practice.fault("firewall cb-net internal")).detail
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_fault"),
+    [
+        ({}, True),
+        ({"sourceRanges": ["0.0.0.0/0"]}, True),
+        ({"sourceRanges": [], "sourceTags": ["cb-isolated"]}, True),
+        ({"targetTags": []}, True),
+        ({"targetTags": [], "priority": 65534}, True),
+        ({"priority": 900}, False),
+        ({"priority": 1000}, False),
+        ({"targetTags": ["of-others"]}, False),
+        ({"sourceRanges": ["198.51.100.0/24"]}, False),
+        ({"sourceRanges": ["::/0"]}, False),
+        ({"sourceRanges": [], "sourceTags": ["of-others"]}, False),
+        ({"direction": "EGRESS", "sourceRanges": [], "destinationRanges": ["10.0.0.0/8"]}, False),
+    ],
+)
+async def test_a_rule_before_the_wall_is_a_hole_and_one_behind_it_is_none(practice, changes, is_fault):
+    hole = {"name": "hole", "direction": "INGRESS", "priority": 899, "allowed": [{"IPProtocol": "tcp"}]}
+    hole |= {"sourceRanges": ["10.164.0.0/20"], "targetTags": ["cb-egress"]}
+    practice.world.fake.shelf.rules.append(hole | changes)
+    finding = (await practice.findings())["firewall cb-net internal"]
+
+    assert finding.verdict is (Verdict.FAULT if is_fault else Verdict.OK)
+    assert ("hole" in finding.detail) is is_fault
+
+
 async def test_a_quota_that_is_used_up_is_told(practice):
     practice.world.physics.use_up_quota()
 

@@ -152,7 +152,7 @@ class Doctor:
         for network in sorted(networks):
             here = [rule for rule in rules if rule.network == network]
             findings += [_rule(network, one, here) for one in wanted]
-            findings.append(_internal(network, here))
+            findings.append(_internal(network, here, wanted))
         return findings
 
     async def _prices(self) -> list[Finding]:
@@ -181,8 +181,12 @@ def _rule(network: str, wanted: Wanted, rules: list[Rule]) -> Finding:
     )
 
 
-def _internal(network: str, rules: list[Rule]) -> Finding:
+def _internal(network: str, rules: list[Rule], wanted: tuple[Wanted, ...]) -> Finding:
     check = f"firewall {network} internal"
-    if strays := [rule.name for rule in rules if lets_neighbours_in(rule)]:
-        return Finding(check, Verdict.FAULT, f"{strays[0]} lets guests reach each other", "take the rule away")
+    walls = [one for one in wanted if one.is_ingress and not one.allows]
+    denied = [rule.priority for rule in rules if any(meets(rule, wall) for wall in walls)]
+    before = min(denied, default=walls[0].priority)
+    if strays := [rule.name for rule in rules if lets_neighbours_in(rule, denied_at=before)]:
+        mend = f"take the rule away, or give it a priority above {before} and guests' tags as its targets"
+        return Finding(check, Verdict.FAULT, f"{strays[0]} lets guests reach each other", mend)
     return Finding(check, Verdict.OK, "no rule lets guests reach each other")
