@@ -77,7 +77,7 @@ class NoCapacityError(BackendError):
 
 
 class QuotaError(BackendError):
-    """A quota of ``scope`` is used up; bench the region or the account until it can have changed."""
+    """A quota of ``scope`` is used up; bench that scope until it can have changed."""
 
     def __init__(self, message: str, *, scope: Scope = Scope.REGION) -> None:
         super().__init__(message)

@@ -198,6 +198,14 @@ async def test_a_quota_that_is_used_up_is_a_fault(bare: AwsWorld):
     assert found["quota L-1216C47A eu-west-1"].detail == "0 of 0 vCPUs are used"
 
 
+async def test_the_disk_of_a_dry_run_is_as_large_as_its_image(bare: AwsWorld):
+    tables = tuple(evolve(one, images={"debian": OLD_IMAGES[one.name]}) for one in bare.config.regions)
+    bare.use(evolve(bare.config, regions=tables))
+    found = await examine(bare)
+
+    assert found["permission ec2:RunInstances eu-west-1"].verdict is Verdict.OK
+
+
 async def test_an_image_that_cannot_be_confidential_is_a_fault(bare: AwsWorld):
     tables = tuple(evolve(one, images={"debian": OLD_IMAGES[one.name]}) for one in bare.config.regions)
     bare.use(evolve(bare.config, confidential=True, regions=tables))

@@ -27,7 +27,7 @@ _CASES = {
     ThrottledError: "RequestLimitExceeded Throttling ThrottlingException EC2ThrottledException",
     UnservableError: """InvalidParameterValue InvalidParameterCombination InvalidAMIID.NotFound InvalidSubnetID.NotFound
         InvalidGroup.NotFound IdempotentParameterMismatch InvalidUserData.Malformed""",
-    UnavailableError: """InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout
+    UnavailableError: """InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout ConnectionError
         EndpointConnectionError ConnectTimeoutError ReadTimeoutError ResponseParserError SomethingNew""",
 }
 
@@ -43,9 +43,10 @@ def test_each_code_has_its_class(kind: type[BackendError], code: str):
 @pytest.mark.parametrize(
     ("code", "scope"),
     [
-        ("InsufficientInstanceCapacity", Scope.OFFER),
+        *((code, Scope.OFFER) for code in _CASES[NoCapacityError].split() if not code.endswith("InSubnet")),
         ("InsufficientFreeAddressesInSubnet", Scope.ZONE),
-        ("VcpuLimitExceeded", Scope.REGION),
+        *((code, Scope.REGION) for code in _CASES[QuotaError].split() if code != "MaxSpotInstanceCountExceeded"),
+        ("MaxSpotInstanceCountExceeded", Scope.OFFER),
     ],
 )
 def test_each_lack_reaches_as_far_as_it_does(code: str, scope: Scope):

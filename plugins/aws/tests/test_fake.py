@@ -135,6 +135,10 @@ def until_gone(world: AwsWorld) -> None:
         ({"MetadataOptions": None}, "UnauthorizedOperation"),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {}}]}, "UnauthorizedOperation"),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {}}]}, "InvalidBlockDeviceMapping"),
+        (
+            {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "VolumeSize": 7}}]},
+            "InvalidBlockDeviceMapping",
+        ),
         ({"IamInstanceProfile": {"Name": "admin"}}, "UnauthorizedOperation"),
         ({"SecurityGroupIds": ["sg-1"]}, "InvalidParameterCombination"),
         ({"ClientToken": "a" * 65}, "InvalidParameterValue"),

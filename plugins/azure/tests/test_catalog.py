@@ -132,6 +132,25 @@ async def test_offers_have_room_in_every_quota(bare):
     assert offers[0].networks == tuple(sorted(NetworkPolicy))
 
 
+@pytest.mark.parametrize(
+    ("full", "shapes"),
+    [
+        ("standardDSv5Family", {"Standard_E4-2s_v5"}),
+        ("standardESv5Family", {"Standard_D2s_v5"}),
+        ("cores", set()),
+        ("lowPriorityCores", {"Standard_D2s_v5", "Standard_E4-2s_v5"}),
+    ],
+)
+async def test_each_quota_takes_away_what_counts_against_it_alone(bare, full, shapes):
+    bare.sell("Standard_D2s_v5", "Standard_E4-2s_v5", spot=True)
+    bare.arm.rules = evolve(bare.arm.rules, full_quotas=(full,))
+    async with bare.open() as backend:
+        offers = await backend.offers()
+
+    assert {offer.shape for offer in offers if not offer.spot} == shapes
+    assert any(offer.spot for offer in offers) is (full != "lowPriorityCores")
+
+
 async def test_a_catalog_of_another_day_is_offered_with_todays_quotas(bare):
     catalog = await fetch(bare)
     bare.physics.vcpu_quota = 3

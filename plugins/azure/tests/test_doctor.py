@@ -9,7 +9,8 @@ from compute_bridge.cloud.tags import OWNER
 from compute_bridge.model.resources import NetworkPolicy
 from compute_bridge.ports.doctor import SupportsDoctor, Verdict
 from compute_bridge_azure.policy import Reach, actions
-from compute_bridge_azure.testing.world import PRINCIPAL, TENANT
+from compute_bridge_azure.testing.answers import No
+from compute_bridge_azure.testing.world import LOCATIONS, PRINCIPAL, TENANT, AzureWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,31 @@ async def test_a_missing_permission_is_named(bare):
 async def test_a_used_up_quota_is_named(bare):
     await bare.use_up_quota()
 
-    assert set(await faults(bare)) == {"quota cores in westeurope", "quota cores in northeurope"}
+    names = ("cores", "standardDSv5Family")
+    assert set(await faults(bare)) == {f"quota {name} in {place}" for name in names for place in LOCATIONS}
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "is_fault"),
+    [
+        ("Standard_D2s_v5", {}, True),
+        ("Standard_E*", {}, False),
+        ("Standard_D2s_v5", {"spot": True, "on_demand": False}, False),
+    ],
+)
+async def test_the_quota_of_each_family_on_sale_is_examined(bare, shape, changes, is_fault):
+    bare.sell(shape, **changes)
+    bare.arm.rules = evolve(bare.arm.rules, full_quotas=("standardDSv5Family",))
+    found = await faults(bare)
+
+    assert set(found) == ({f"quota standardDSv5Family in {place}" for place in LOCATIONS} if is_fault else set())
+
+
+async def test_the_quota_of_a_family_that_is_never_started_is_not_examined(bare):
+    bare.sell("Standard_D2s_v5", "Standard_DC4es_v5")
+    bare.arm.rules = evolve(bare.arm.rules, full_quotas=("standardDCESv5Family",))
+
+    assert await faults(bare) == {}
 
 
 async def test_an_image_that_is_not_there_is_named(bare):
@@ -85,9 +110,34 @@ async def test_a_policy_that_is_not_sold_is_not_examined(bare):
 
 async def test_a_subnet_that_is_not_there_is_told(bare):
     bare.arm.rules = evolve(bare.arm.rules, subnets=())
-    unknown = [one for one in await examined(bare) if one.verdict is Verdict.UNKNOWN]
+    found = await faults(bare)
 
-    assert {one.check.split()[0] for one in unknown} == {"network"}
+    assert {check.split()[0] for check in found} == {"network"}
+    assert "subnets/guests is not there" in found["network egress in westeurope"].detail
+
+
+async def test_a_security_group_that_is_not_there_is_told(bare):
+    bare.arm.rules = evolve(bare.arm.rules, security_groups={})
+
+    assert "networkSecurityGroups/westeurope-egress is not there" in str(await faults(bare))
+
+
+async def test_a_security_group_of_another_location_is_told(bare):
+    rules = bare.arm.rules
+    bare.arm.rules = evolve(
+        rules, places={**rules.places, AzureWorld.security_group("westeurope", NetworkPolicy.EGRESS): "West US"}
+    )
+    found = await faults(bare)
+
+    assert set(found) == {"network egress in westeurope"}
+    assert "is in West US" in found["network egress in westeurope"].detail
+
+
+async def test_a_subnet_that_cannot_be_read_is_no_fault_of_the_table(bare):
+    bare.arm.refuse_next("GetSubnet", No(503, "ServerBusy"))
+    [unknown] = [one for one in await examined(bare) if one.verdict is Verdict.UNKNOWN]
+
+    assert unknown.check.startswith("network ")
 
 
 @pytest.mark.parametrize(("skew_ms", "is_fault"), [(0, False), (-60_000, True), (3_600_000, True)])

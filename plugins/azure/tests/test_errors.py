@@ -85,6 +85,38 @@ def test_a_code_has_one_meaning(error, kind):
     assert "secret words" not in str(found)
 
 
+LACKS = {
+    "SkuNotAvailable AllocationFailed ZonalAllocationFailed OverconstrainedAllocationRequest "
+    "OverconstrainedZonalAllocationRequest": (errors.NoCapacityError, errors.Scope.OFFER),
+    "QuotaExceeded PublicIPCountLimitReached": (errors.QuotaError, errors.Scope.REGION),
+    "ResourceQuotaExceeded": (errors.QuotaError, errors.Scope.ACCOUNT),
+}
+OTHERS = {
+    "AuthorizationFailed LinkedAuthorizationFailed InvalidAuthenticationToken InvalidAuthenticationTokenTenant "
+    "ExpiredAuthenticationToken SubscriptionNotFound ReadOnlyDisabledSubscription RequestDisallowedByPolicy "
+    "MissingSubscriptionRegistration": errors.CredentialsError,
+    "TooManyRequests SubscriptionRequestsThrottled": errors.ThrottledError,
+    "InvalidParameter BadRequest InvalidTemplateDeployment ImageNotFound "
+    "PropertyChangeNotAllowed": errors.UnservableError,
+    "InternalServerError ServerBusy RetryableError InternalExecutionError VMStartTimedOut": errors.UnavailableError,
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "scope"), [(code, *found) for codes, found in LACKS.items() for code in codes.split()]
+)
+def test_each_lack_reaches_as_far_as_it_does(code, kind, scope):
+    found = meant(HttpResponseError(409, code))
+
+    assert (type(found), found.scope) == (kind, scope)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(code, kind) for codes, kind in OTHERS.items() for code in codes.split()])
+def test_each_code_is_in_the_table(code, kind):
+    assert MEANINGS.knows(code)
+    assert type(meant(HttpResponseError(409, code))) is kind
+
+
 @pytest.mark.parametrize(
     ("message", "scope"), [("standardDSv5Family Cores", "region"), ("Total Regional Low-priority Cores", "region")]
 )

@@ -16,6 +16,7 @@ from compute_bridge_azure import body
 from compute_bridge_azure.errors import answer_of
 from compute_bridge_azure.sdk import Arm
 from compute_bridge_azure.testing.machines import ADDRESS, DISK, NIC
+from compute_bridge_azure.testing.world import AzureWorld
 
 NAME = "cb-0123456789abcdef01234567"
 
@@ -124,6 +125,12 @@ def test_the_document_is_taken(made):
         ((*NIC_PATH, "name"), None, "InvalidParameter"),
         ((*NIC_PATH, PROPERTIES, "networkSecurityGroup", "id"), "/none", "InvalidResourceReference"),
         ((*IP, "subnet", "id"), "/none", "InvalidResourceReference"),
+        ((*IP, "subnet", "id"), AzureWorld.subnet("northeurope"), "InvalidResourceReference"),
+        (
+            (*NIC_PATH, PROPERTIES, "networkSecurityGroup", "id"),
+            AzureWorld.security_group("northeurope", NetworkPolicy.EGRESS),
+            "InvalidResourceReference",
+        ),
         ((*ADDRESS_PATH, "sku"), None, "InvalidParameter"),
         ((PROPERTIES, "evictionPolicy"), "Delete", "InvalidParameter"),
         (("tags", "cb-owner"), None, "RequestDisallowedByPolicy"),

@@ -238,7 +238,15 @@ def region(**left):
 def test_a_row_fits_where_every_quota_that_it_counts_against_has_room(sdk, bare_world, left, spot, fits):
     found = row(read(sdk, bare_world.config), "e2-standard-2", spot=spot)
 
-    assert fits is room_in([region(**left)])(found)
+    assert fits is room_in([region(**left)], has_addresses=True)(found)
+
+
+@pytest.mark.anyio
+async def test_a_machine_without_an_address_takes_none_of_their_quota(bare_world):
+    bare_world.reconfigure(public_address=False)
+    bare_world.fake.shelf.extra_quotas.append({"metric": "IN_USE_ADDRESSES", "limit": 4.0, "usage": 4.0})
+    async with bare_world.open() as backend:
+        assert await backend.offers()
 
 
 @pytest.mark.parametrize(
@@ -254,14 +262,14 @@ def test_a_row_fits_where_every_quota_that_it_counts_against_has_room(sdk, bare_
 def test_gpus_count_against_the_quota_of_their_kind(sdk, bare_world, left, spot, fits):
     found = row(read(sdk, bare_world.config), "a2-highgpu-1g", spot=spot)
 
-    assert fits is room_in([region(**left)])(found)
+    assert fits is room_in([region(**left)], has_addresses=True)(found)
 
 
 def test_nothing_fits_in_a_region_that_is_not_told_or_down(sdk, bare_world):
     found = row(read(sdk, bare_world.config), "e2-standard-2")
 
-    assert not room_in([])(found)
-    assert not room_in([evolve(region(), is_up=False)])(found)
+    assert not room_in([], has_addresses=True)(found)
+    assert not room_in([evolve(region(), is_up=False)], has_addresses=True)(found)
 
 
 def test_unknown_quotas_come_through_by_name(sdk):

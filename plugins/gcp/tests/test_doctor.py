@@ -97,10 +97,8 @@ async def test_an_image_for_another_architecture_is_told(practice):
 
 async def test_an_image_that_is_not_there_is_told(practice):
     practice.world.fake.shelf.images.clear()
-    finding = (await practice.findings())["image ubuntu-24.04"]
 
-    assert Verdict.UNKNOWN is finding.verdict
-    assert "notFound" in finding.detail
+    assert "is not there" in (await practice.fault("image ubuntu-24.04")).detail
 
 
 async def test_a_subnetwork_that_is_not_there_is_told(practice):
@@ -108,6 +106,13 @@ async def test_a_subnetwork_that_is_not_there_is_told(practice):
     practice.world.reconfigure(regions=(evolve(regions[0], subnetwork="no-such"), *regions[1:]))
 
     await practice.fault("subnetwork no-such europe-west4")
+
+
+async def test_a_subnetwork_that_cannot_be_read_is_no_fault_of_the_table(practice):
+    practice.world.fake.refuse_next("subnetworks.get", 503, "backendError")
+    finding = (await practice.findings())["subnetwork cb-subnet europe-west4"]
+
+    assert Verdict.UNKNOWN is finding.verdict
 
 
 @pytest.mark.parametrize("rule", [rule["name"] for rule in RULES])
@@ -124,10 +129,58 @@ async def test_a_rule_that_lets_neighbours_in_is_told(practice):
     assert "allow-internal" in (await practice.fault("firewall cb-net internal")).detail
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_fault"),
+    [
+        ({}, True),
+        ({"sourceRanges": ["0.0.0.0/0"]}, True),
+        ({"sourceRanges": [], "sourceTags": ["cb-isolated"]}, True),
+        ({"targetTags": []}, True),
+        ({"targetTags": [], "priority": 65534}, True),
+        ({"priority": 900}, False),
+        ({"priority": 1000}, False),
+        ({"targetTags": ["of-others"]}, False),
+        ({"sourceRanges": ["198.51.100.0/24"]}, False),
+        ({"sourceRanges": ["::/0"]}, False),
+        ({"sourceRanges": [], "sourceTags": ["of-others"]}, False),
+        ({"direction": "EGRESS", "sourceRanges": [], "destinationRanges": ["10.0.0.0/8"]}, False),
+    ],
+)
+async def test_a_rule_before_the_wall_is_a_hole_and_one_behind_it_is_none(practice, changes, is_fault):
+    hole = {"name": "hole", "direction": "INGRESS", "priority": 899, "allowed": [{"IPProtocol": "tcp"}]}
+    hole |= {"sourceRanges": ["10.164.0.0/20"], "targetTags": ["cb-egress"]}
+    practice.world.fake.shelf.rules.append(hole | changes)
+    finding = (await practice.findings())["firewall cb-net internal"]
+
+    assert finding.verdict is (Verdict.FAULT if is_fault else Verdict.OK)
+    assert ("hole" in finding.detail) is is_fault
+
+
 async def test_a_quota_that_is_used_up_is_told(practice):
     practice.world.physics.use_up_quota()
 
     await practice.fault("quota europe-west4")
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "is_fault"),
+    [
+        ("C3_CPUS", {}, True),
+        ("C4_CPUS", {}, False),
+        ("IN_USE_ADDRESSES", {}, True),
+        ("IN_USE_ADDRESSES", {"public_address": False}, False),
+        ("NVIDIA_A100_GPUS", {"shapes": ("a2-highgpu-*",)}, True),
+        ("NVIDIA_A100_GPUS", {"shapes": ("a2-highgpu-*",), "spot": True, "on_demand": False}, False),
+        ("PREEMPTIBLE_NVIDIA_A100_GPUS", {"shapes": ("a2-highgpu-*",), "spot": True}, True),
+    ],
+)
+async def test_each_quota_that_machines_of_the_table_count_against_is_examined(practice, metric, changes, is_fault):
+    practice.world.reconfigure(**changes)
+    practice.world.fake.shelf.extra_quotas.append({"metric": metric, "limit": 8.0, "usage": 8.0})
+    finding = (await practice.findings())["quota europe-west4"]
+
+    assert finding.verdict is (Verdict.FAULT if is_fault else Verdict.OK)
+    assert (metric in finding.mend) is is_fault
 
 
 async def test_no_price_at_all_is_told(practice):
@@ -144,7 +197,7 @@ async def test_a_cloud_that_is_silent_is_a_finding_and_no_error(practice):
 
     assert Verdict.OK is identity.verdict
     assert "whether Google takes them, the other lines tell" in identity.detail
-    assert Verdict.OK not in {one.verdict for one in findings.values()}
+    assert {Verdict.UNKNOWN} == {one.verdict for one in findings.values()}
     assert not [one for one in findings.values() if "nothing to do" in one.detail]
 
 

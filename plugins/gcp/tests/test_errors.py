@@ -1,6 +1,7 @@
 """Each code of the vendor's has its class and its reach; whatever else it says is no answer."""
 
 import pytest
+from google.api.error_reason_pb2 import ErrorReason
 
 from compute_bridge.model.ids import BackendName
 from compute_bridge.ports.errors import (
@@ -34,11 +35,19 @@ QUOTA = {
     "quotaExceeded CPUS_ALL_REGIONS": Scope.ACCOUNT,
 }
 OTHERS = {
-    CredentialsError: ["http-401", "forbidden", "accessNotConfigured", "PERMISSIONS_ERROR", "RefreshError"],
+    CredentialsError: [
+        *["http-401", "forbidden", "accessNotConfigured", "PERMISSIONS_ERROR", "RefreshError", "InvalidOperation"],
+        *["SERVICE_DISABLED", "BILLING_DISABLED", "IAM_PERMISSION_DENIED", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"],
+        *["CONSUMER_INVALID", "CONSUMER_SUSPENDED", "USER_PROJECT_DENIED"],
+    ],
     ThrottledError: ["rateLimitExceeded", "userRateLimitExceeded", "http-429"],
     UnservableError: ["invalid", "INVALID_FIELD_VALUE", "INVALID_USAGE", "notFound", "http-400"],
     UnavailableError: ["backendError", "internalError", "ConnectionError", "Timeout", "TransportError", "http-503"],
 }
+
+
+# Those that the SDK's own list of reasons has, and that we mean to know of it.
+REASONS = [code for code in OTHERS[CredentialsError] if code.isupper() and code != "PERMISSIONS_ERROR"]
 
 
 def error(code: str) -> BackendError:
@@ -75,6 +84,11 @@ def test_a_quota_has_a_reach(code, scope):
 @pytest.mark.parametrize(("kind", "code"), [(kind, code) for kind, codes in OTHERS.items() for code in codes])
 def test_a_code_has_a_class(kind, code):
     assert kind is type(error(code))
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_a_reason_of_an_api_without_a_list_of_errors_is_spelled_as_the_sdk_spells_it(code):
+    assert code in ErrorReason.keys()
 
 
 def test_an_unknown_code_is_no_answer_and_is_named():

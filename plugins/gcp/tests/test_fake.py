@@ -188,6 +188,27 @@ def test_an_image_that_is_not_there_is_refused(plugin):
     assert (404, "notFound") == plugin.refused()
 
 
+@pytest.mark.parametrize(
+    ("shape", "kind", "is_made"),
+    [
+        ("c3-standard-4", "TDX", True),
+        ("a3-highgpu-1g", "TDX", True),
+        ("n2d-standard-2", "SEV_SNP", True),
+        ("c3-standard-4-lssd", "TDX", False),
+        ("n2d-standard-2", "TDX", False),
+        ("c3-standard-4", "SEV_SNP", False),
+        ("c3-standard-4", "CCA", False),
+    ],
+)
+def test_what_is_confidential_is_made_of_the_shapes_that_the_vendor_has_for_it(plugin, shape, kind, is_made):
+    plugin.body["machine_type"] = f"zones/{plugin.offer.zone}/machineTypes/{shape}"
+    plugin.body["confidential_instance_config"] = {"confidential_instance_type": kind}
+    if is_made:
+        assert plugin.insert().codes == ()
+    else:
+        assert (400, "invalid") == plugin.refused()
+
+
 def test_an_image_without_the_feature_boots_no_trust_domain(plugin):
     old = "projects/ubuntu-os-cloud/global/images/ubuntu-2204-v1"
     plugin.body["disks"][0]["initialize_params"]["source_image"] = old

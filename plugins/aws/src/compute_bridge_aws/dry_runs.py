@@ -12,8 +12,8 @@ from compute_bridge_aws.catalog import Shape, Shelf
 from compute_bridge_aws.config import AwsRegion
 from compute_bridge_aws.errors import PASSED_DRY_RUN
 from compute_bridge_aws.finding import failed
-from compute_bridge_aws.image import Images
-from compute_bridge_aws.launch import Image, probe_request
+from compute_bridge_aws.image import Images, image_in
+from compute_bridge_aws.launch import probe_request
 from compute_bridge_aws.policy import KEY_ACTIONS
 from compute_bridge_aws.sdk import Operation
 
@@ -67,7 +67,7 @@ class DryRuns:
         what = "spot ec2:RunInstances" if spot else "ec2:RunInstances"
         if not told:
             return Finding(f"permission {what} {table.name}", Verdict.UNKNOWN, f"without image {id_}")
-        image = Image(id_, str(told[0].get("RootDeviceName", "")), 8)
+        image = image_in(told[0])
         subnet = table.subnets[zone]
         request = probe_request(self._config, image=image, shape=shape.name, subnet=subnet, spot=spot)
         return await self._asked(Operation.RUN, table, request, what=what)

@@ -46,7 +46,7 @@ MEANINGS: Final = Meanings(
             ),
             # --- quota
             *_all(
-                "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded MaxFleetCountExceeded "
+                "VcpuLimitExceeded InstanceLimitExceeded MaxFleetCountExceeded "
                 "VolumeLimitExceeded SecurityGroupLimitExceeded SecurityGroupsPerInstanceLimitExceeded "
                 "SecurityGroupsPerInterfaceLimitExceeded RulesPerSecurityGroupLimitExceeded AddressLimitExceeded "
                 "NetworkInterfaceLimitExceeded",
@@ -54,6 +54,8 @@ MEANINGS: Final = Meanings(
                 _RAISE,
                 Scope.REGION,
             ),
+            # What is sold on demand has a quota of its own.
+            *_all("MaxSpotInstanceCountExceeded", QuotaError, _RAISE, Scope.OFFER),
             # --- who we are
             *_all(
                 "AuthFailure InvalidClientTokenId SignatureDoesNotMatch IncompleteSignature MissingAuthenticationToken "

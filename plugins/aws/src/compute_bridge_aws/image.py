@@ -25,6 +25,17 @@ def faults_of(answer: dict[str, Any], config: AwsConfig) -> Iterator[str]:
         yield "does not boot by UEFI, which SEV-SNP needs; map one that does"
 
 
+def image_in(answer: Mapping[str, Any]) -> Image:
+    """Return what a start has to know of an image."""
+    root = str(answer.get("RootDeviceName", ""))
+    sizes = [
+        disk["Ebs"].get("VolumeSize", 1)
+        for disk in answer.get("BlockDeviceMappings", [])
+        if "Ebs" in disk and disk.get("DeviceName") == root
+    ]
+    return Image(answer["ImageId"], root, max([1, *sizes]))
+
+
 class Images:
     """What is known of each image: asked once for each region, for an image never changes."""
 
@@ -77,13 +88,7 @@ class Images:
             raise self._unusable(region, name, f"{id_} is not there; map one that is")
         for fault in faults_of(told[id_], self._account.config):
             raise self._unusable(region, name, f"{id_} {fault}")
-        root = str(told[id_]["RootDeviceName"])
-        sizes = [
-            disk["Ebs"].get("VolumeSize", 1)
-            for disk in told[id_].get("BlockDeviceMappings", [])
-            if "Ebs" in disk and disk.get("DeviceName") == root
-        ]
-        return Image(id_, root, max([1, *sizes]))
+        return image_in(told[id_])
 
     def _unusable(self, region: str, name: str, what: str) -> UnservableError:
         return UnservableError(f"backend {self._account.name}: image {name} in {region}: {what}")

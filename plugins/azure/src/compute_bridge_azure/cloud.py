@@ -1,7 +1,7 @@
 """Azure as the room of the clouds wants it: its handful of calls."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -99,6 +99,19 @@ class AzureCloud(Cloud):
             return await self._calls.read(doing, call)
         finally:
             self._calls.allow(self.budget.at_once(self._config.calls_at_once))
+
+    async def look(self, doing: str, call: Callable[[], T], absent: Collection[str]) -> T | None:
+        """Make a call that changes nothing; ``None`` where Azure answers that what it asks for is not there."""
+
+        def asked() -> T | None:
+            try:
+                return call()
+            except Exception as error:
+                if _code(error) not in absent:
+                    raise
+                return None
+
+        return await self.read(doing, asked)
 
     async def _change(self, doing: str, call: Callable[[], T]) -> T:
         try:
@@ -214,15 +227,7 @@ class AzureCloud(Cloud):
         return True
 
     async def _read_image(self, location: str, urn: str) -> Told:
-        def look() -> Told:
-            try:
-                return self.arm.image(location, urn)
-            except Exception as error:
-                if _code(error) not in NO_IMAGE:
-                    raise
-                return None
-
-        return await self.read(f"read image {urn} in {location}", look)
+        return await self.look(f"read image {urn} in {location}", lambda: self.arm.image(location, urn), NO_IMAGE)
 
     async def delete(self, machine: Machine) -> None:
         """Delete the machine, or what of it has stayed."""

@@ -6,17 +6,18 @@ from functools import partial
 from typing import Any
 
 from compute_bridge.cloud.tags import OWNER
-from compute_bridge.model.resources import NetworkPolicy
+from compute_bridge.model.resources import NetworkPolicy, Posture
 from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.doctor import Finding, Verdict
 from compute_bridge.ports.errors import BackendError
 from compute_bridge_azure.account import machine_name, stray_disks
 from compute_bridge_azure.cloud import AzureCloud
 from compute_bridge_azure.config import AzureConfig, GuestNetwork, Location
+from compute_bridge_azure.errors import NO_NETWORK
 from compute_bridge_azure.image import SORTS, Sort, lacks_of
 from compute_bridge_azure.policy import Reach, actions
 from compute_bridge_azure.quota import CORES, SPOT_CORES, read_room
-from compute_bridge_azure.sizes import Size
+from compute_bridge_azure.sizes import Size, same_place
 from compute_bridge_azure.walls import faults_of
 
 _MAX_SKEW_MS = 30_000
@@ -142,8 +143,9 @@ class Doctor:
     # --- each location --------------------------------------------------------------------------------
 
     async def _place(self, location: Location) -> Findings:
-        findings = await self._asked(f"quota {location.name}", lambda: self._quota(location))
-        findings += await self._images(location)
+        sold, findings = await self._sold(location)
+        findings += await self._asked(f"quota {location.name}", lambda: self._quota(location, sold))
+        findings += await self._images(location, sold)
         for network in location.networks:
             if network.policy in self._config.networks:
                 findings += await self._asked(
@@ -152,19 +154,29 @@ class Doctor:
                 )
         return findings
 
-    async def _quota(self, location: Location) -> Findings:
+    async def _quota(self, location: Location, sold: list[Size]) -> Findings:
         room = read_room(await self._cloud.read("list quotas", lambda: self._arm.usages(location.name)))
         wanted = [CORES] if self._config.on_demand else []
         wanted += [SPOT_CORES] if self._config.spot else []
-        return [self._free(location, name, room.free.get(name.lower(), 0)) for name in wanted]
+        findings = [self._free(location, name, room.free.get(name.lower(), 0)) for name in wanted]
+        for family in self._families(sold):
+            # One that Azure does not name is none.
+            if (free := room.free.get(family.lower())) is not None:
+                findings.append(self._free(location, family, free))
+        return findings
+
+    def _families(self, sold: list[Size]) -> list[str]:
+        """Return the families that machines on demand count against."""
+        starts = [size for size in sold if self._config.confidential or size.posture is Posture.NONE]
+        return sorted({size.family for size in starts}) if self._config.on_demand else []
 
     @staticmethod
     def _free(location: Location, name: str, free: int) -> Finding:
         check, seen = f"quota {name} in {location.name}", f"{free} vCPUs free"
         return _ok(check, seen) if free > 0 else _fault(check, seen, "ask Azure for more, or end something")
 
-    async def _images(self, location: Location) -> Findings:
-        sold, findings = await self._sold(location)
+    async def _images(self, location: Location, sold: list[Size]) -> Findings:
+        findings: Findings = []
         for image in self._config.image_table:
             for sort in SORTS:
                 if urn := sort.urn(image):
@@ -193,10 +205,15 @@ class Doctor:
 
     async def _network(self, location: Location, network: GuestNetwork) -> Findings:
         check = f"network {network.policy} in {location.name}"
-        await self._cloud.read("read a subnet", lambda: self._arm.subnet(network.subnet))
-        group = await self._cloud.read(
-            "read a security group", lambda: self._arm.security_group(network.security_group)
+        subnet = await self._cloud.look("read a subnet", lambda: self._arm.subnet(network.subnet), NO_NETWORK)
+        group = await self._cloud.look(
+            "read a security group", lambda: self._arm.security_group(network.security_group), NO_NETWORK
         )
+        if subnet is None or group is None:
+            lost = network.subnet if subnet is None else network.security_group
+            return [_fault(check, f"{lost} is not there", "name one that is")]
+        if (place := group.get("location")) and not same_place(place, location.name):
+            return [_fault(check, f"{network.security_group} is in {place}", "name one of the machines' location")]
         rules = (group.get("properties") or {}).get("securityRules") or ()
         faults = faults_of(rules, NetworkPolicy(network.policy), self._config.ssh_port)
         if faults:

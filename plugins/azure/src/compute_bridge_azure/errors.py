@@ -26,7 +26,9 @@ ALREADY_THERE = ("PreconditionFailed", "ConditionNotMet")
 """What a create is answered whose name is taken: by our own create, since the name is of the token."""
 ABSENT = ("ResourceNotFound", "NotFound")
 """What is asked of something that is not there. A resource group or subscription that is not there is another code."""
-NO_IMAGE = (*ABSENT, "ImageNotFound", "PlatformImageNotFound", "ParentResourceNotFound", "ResourceGroupNotFound")
+NO_NETWORK = (*ABSENT, "ParentResourceNotFound", "ResourceGroupNotFound")
+"""What is asked for a subnet or security group that is not there, or in a network or group that is not."""
+NO_IMAGE = (*NO_NETWORK, "ImageNotFound", "PlatformImageNotFound")
 """What is asked for an image that is not there, or in a gallery or group that is not."""
 
 SILENCE = "NoAnswer"

@@ -356,4 +356,4 @@ class GcpCloud(NoticedCloud):
     async def room(self) -> Callable[[CatalogRow], bool]:
         """Ask for every region's quotas in one call."""
         regions = await self._asked("read quotas", self._sdk.regions)
-        return room_in(regions)
+        return room_in(regions, has_addresses=self._config.public_address)

@@ -1,6 +1,6 @@
 """Whether a project could serve a grant: who we are there, what we may, and what is lacking. Reads only."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from compute_bridge.cloud.calls import Calls
@@ -9,11 +9,13 @@ from compute_bridge.ports.clock import Clock
 from compute_bridge.ports.doctor import Finding, Verdict
 from compute_bridge.ports.errors import BackendError, CredentialsError
 from compute_bridge_gcp.config import GcpConfig, GcpImage, GcpRegion
+from compute_bridge_gcp.errors import NOT_FOUND
 from compute_bridge_gcp.facts import RegionSeen, Rule
 from compute_bridge_gcp.image import faults_of, look_at, postures_of
 from compute_bridge_gcp.metering import CPU
 from compute_bridge_gcp.policy import Wanted, lets_neighbours_in, meets, permissions, wanted_rules
-from compute_bridge_gcp.sdk import Sdk
+from compute_bridge_gcp.room import cpu_quota, gpu_quota, quotas_of_each
+from compute_bridge_gcp.sdk import Sdk, answer_of
 
 _MAX_SKEW_MS = 60_000
 _LENGTH = 500
@@ -44,7 +46,7 @@ class Doctor:
         if self._config.metrics:
             findings += await self._tried("metrics", self._metrics)
         for image in self._config.images:
-            findings += await self._tried(f"image {image.name}", partial(self._image, image))
+            findings += await self._image(image)
         findings += await self._tried("firewall", self._networks)
         findings += await self._tried("prices", self._prices)
         return tuple(findings)
@@ -99,26 +101,39 @@ class Doctor:
         seen = {one.name: one for one in await self._calls.read("read quotas", self._sdk.regions)}
         return [self._quota(region, seen.get(region.name)) for region in self._config.regions]
 
-    @staticmethod
-    def _quota(region: GcpRegion, seen: RegionSeen | None) -> Finding:
+    def _quota(self, region: GcpRegion, seen: RegionSeen | None) -> Finding:
         check = f"quota {region.name}"
         if seen is None or not seen.is_up:
             return Finding(check, Verdict.FAULT, "the project has no such region, or it is down", "sell elsewhere")
         if strays := sorted(set(region.zones) - set(seen.zones)):
             return Finding(check, Verdict.FAULT, f"there is no zone {strays[0]}", "take it out of the table")
-        cpus = {name: left for name, left in sorted(seen.left.items()) if name.endswith("CPUS")}
-        detail = ", ".join(f"{name} {left:g} left" for name, left in cpus.items())[:_LENGTH]
-        if cpus.get("CPUS", 1) < 1:
-            return Finding(check, Verdict.FAULT, detail, "ask the vendor for more quota")
-        return Finding(check, Verdict.OK, detail or "no quota of vCPUs is told")
+        left = {name: seen.left[name] for name in self._counted(seen.left) if name in seen.left}
+        detail = ", ".join(f"{name} {number:g} left" for name, number in left.items())[:_LENGTH]
+        if spent := [name for name, number in left.items() if number < 1]:
+            mend = f"ask the vendor for more of {', '.join(spent)}, or sell what counts against others"
+            return Finding(check, Verdict.FAULT, detail, mend[:_LENGTH])
+        return Finding(check, Verdict.OK, detail or "no quota is told that machines of the table count against")
+
+    def _counted(self, left: Mapping[str, float]) -> list[str]:
+        """Return the quotas that machines of the table count against, by the patterns of their shapes."""
+        config = self._config
+        kinds = [spot for spot, is_sold in ((False, config.on_demand), (True, config.spot)) if is_sold]
+        sold = [(shape, spot) for shape in config.shapes for spot in kinds]
+        cpus = {cpu_quota(shape, spot=spot, left=left) for shape, spot in sold}
+        gpus = {name for shape, spot in sold if (name := gpu_quota(shape, spot=spot))}
+        return sorted({*cpus, *gpus, *quotas_of_each(has_addresses=config.public_address)})
 
     async def _image(self, image: GcpImage) -> list[Finding]:
-        seen = await look_at(image, self._calls, self._sdk)
+        check = f"image {image.name}"
+        try:
+            seen = await look_at(image, self._calls, self._sdk)
+        except BackendError as error:
+            return [_unread(check, image.source, error, "name an image that is there")]
         features = ", ".join(sorted(seen.features)) or "no features"
         detail = f"{image.source} is for {seen.architecture} and has {features}"[:_LENGTH]
         if faults := [*faults_of(seen, self._config, postures_of(image, self._config))]:
-            return [Finding(f"image {image.name}", Verdict.FAULT, detail, f"it {'; it '.join(faults)}")]
-        return [Finding(f"image {image.name}", Verdict.OK, detail)]
+            return [Finding(check, Verdict.FAULT, detail, f"it {'; it '.join(faults)}")]
+        return [Finding(check, Verdict.OK, detail)]
 
     async def _networks(self) -> list[Finding]:
         findings, networks = [], set()
@@ -128,7 +143,7 @@ class Doctor:
             try:
                 network = await self._calls.read(f"look at subnetwork {region.subnetwork}", look)
             except BackendError as error:
-                findings.append(Finding(check, Verdict.FAULT, str(error)[:_LENGTH], "name a subnetwork that is there"))
+                findings.append(_unread(check, region.subnetwork, error, "name a subnetwork that is there"))
             else:
                 networks.add(network)
                 findings.append(Finding(check, Verdict.OK, f"part of network {network}"))
@@ -137,7 +152,7 @@ class Doctor:
         for network in sorted(networks):
             here = [rule for rule in rules if rule.network == network]
             findings += [_rule(network, one, here) for one in wanted]
-            findings.append(_internal(network, here))
+            findings.append(_internal(network, here, wanted))
         return findings
 
     async def _prices(self) -> list[Finding]:
@@ -146,6 +161,14 @@ class Doctor:
             return [Finding("prices", Verdict.OK, f"{len(catalog.rows)} shapes with a price")]
         mend = "look at shapes, at architecture, and at address_cost; what has no price is not sold"
         return [Finding("prices", Verdict.FAULT, "no shape on sale has a price", mend)]
+
+
+def _unread(check: str, what: str, error: BackendError, mend: str) -> Finding:
+    """Return a fault for what is not there; of what could not be read for another reason nothing is known."""
+    answer = answer_of(error.__cause__) if isinstance(error.__cause__, Exception) else None
+    if answer is not None and answer.code in NOT_FOUND:
+        return Finding(check, Verdict.FAULT, f"{what} is not there"[:_LENGTH], mend)
+    return Finding(check, Verdict.UNKNOWN, str(error)[:_LENGTH], _UNSEEN)
 
 
 def _rule(network: str, wanted: Wanted, rules: list[Rule]) -> Finding:
@@ -158,8 +181,12 @@ def _rule(network: str, wanted: Wanted, rules: list[Rule]) -> Finding:
     )
 
 
-def _internal(network: str, rules: list[Rule]) -> Finding:
+def _internal(network: str, rules: list[Rule], wanted: tuple[Wanted, ...]) -> Finding:
     check = f"firewall {network} internal"
-    if strays := [rule.name for rule in rules if lets_neighbours_in(rule)]:
-        return Finding(check, Verdict.FAULT, f"{strays[0]} lets guests reach each other", "take the rule away")
+    walls = [one for one in wanted if one.is_ingress and not one.allows]
+    denied = [rule.priority for rule in rules if any(meets(rule, wall) for wall in walls)]
+    before = min(denied, default=walls[0].priority)
+    if strays := [rule.name for rule in rules if lets_neighbours_in(rule, denied_at=before)]:
+        mend = f"take the rule away, or give it a priority above {before} and guests' tags as its targets"
+        return Finding(check, Verdict.FAULT, f"{strays[0]} lets guests reach each other", mend)
     return Finding(check, Verdict.OK, "no rule lets guests reach each other")

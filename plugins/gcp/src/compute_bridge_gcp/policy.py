@@ -4,6 +4,7 @@ Source of the permissions: the vendor's IAM reference, by method of the API.
 """
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, ip_network
 from typing import Any, Final
 
 from attrs import frozen
@@ -100,12 +101,33 @@ def _covers(what: tuple[str, ...], wanted: str) -> bool:
     return any(one.rstrip(":") in ("all", wanted, wanted.partition(":")[0]) for one in what)
 
 
-def lets_neighbours_in(rule: Rule) -> bool:
-    """Return whether a rule lets whoever is inside the network reach its guests, as ``allow-internal`` does."""
-    return rule.is_ingress and rule.allows and not rule.target_tags and bool(set(rule.ranges) & _INTERNAL)
+def lets_neighbours_in(rule: Rule, *, denied_at: int) -> bool:
+    """Return whether a rule lets whoever is inside the network reach its guests.
+
+    As ``allow-internal`` does, wherever it stands; and as any does that comes before the priority ``denied_at``, by
+    which they are denied each other: at the same priority the vendor denies.
+    """
+    if not (rule.is_ingress and rule.allows) or (rule.target_tags and not _GUESTS & {*rule.target_tags}):
+        return False
+    if not rule.target_tags and any(_is_inside(range_) for range_ in rule.ranges):
+        return True
+    is_open = bool(_GUESTS & {*rule.source_tags}) or any(_reaches_inside(range_) for range_ in rule.ranges)
+    return is_open and rule.priority < denied_at
 
 
-_INTERNAL = {"10.0.0.0/8", "10.128.0.0/9", "172.16.0.0/12", "192.168.0.0/16"}
+_GUESTS = frozenset(NETWORK_TAGS.values())
+# Source: RFC 1918; the networks that subnetworks of the vendor's lie in unless somebody has brought his own.
+_PRIVATE = tuple(IPv4Network(range_) for range_ in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+
+
+def _is_inside(range_: str) -> bool:
+    network = ip_network(range_, strict=False)
+    return isinstance(network, IPv4Network) and any(network.subnet_of(one) for one in _PRIVATE)
+
+
+def _reaches_inside(range_: str) -> bool:
+    network = ip_network(range_, strict=False)
+    return isinstance(network, IPv4Network) and any(network.overlaps(one) for one in _PRIVATE)
 
 
 def permissions(*, metrics: bool) -> tuple[str, ...]:

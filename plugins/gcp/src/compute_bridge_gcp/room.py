@@ -15,34 +15,41 @@ _GPUS = (
 )
 
 
-def room_in(regions: Iterable[RegionSeen]) -> Callable[[CatalogRow], bool]:
-    """Return whether one more machine of a row fits; a quota that a region does not tell limits nothing."""
+def room_in(regions: Iterable[RegionSeen], *, has_addresses: bool) -> Callable[[CatalogRow], bool]:
+    """Return whether one more machine of a row fits; a quota that a region does not tell limits nothing.
+
+    ``has_addresses``: each machine has a public one.
+    """
     left = {region.name: region.left for region in regions if region.is_up}
 
     def has_room(row: CatalogRow) -> bool:
         quotas = left.get(row.region)
         if quotas is None:
             return False
-        wants = {_cpus(row, quotas): -(-row.resources.cpu_millis // 1000), "INSTANCES": 1}
-        if row.cost.address:
-            wants["IN_USE_ADDRESSES"] = 1
-        if metric := _gpus(row):
+        wants = {cpu_quota(row.shape, spot=row.spot, left=quotas): -(-row.resources.cpu_millis // 1000)}
+        wants |= dict.fromkeys(quotas_of_each(has_addresses=has_addresses), 1)
+        if metric := gpu_quota(row.shape, spot=row.spot):
             wants[metric] = row.resources.gpus
         return all(quotas.get(metric, wanted) >= wanted for metric, wanted in wants.items())
 
     return has_room
 
 
-def _gpus(row: CatalogRow) -> str | None:
-    """Return the name of the quota that a row's GPUs count against, if we know one."""
-    name = next((name for start, name in _GPUS if row.shape.startswith(start)), None)
-    return f"PREEMPTIBLE_{name}" if name and row.spot else name
+def quotas_of_each(*, has_addresses: bool) -> tuple[str, ...]:
+    """Return the names of the quotas of which each machine takes one."""
+    return ("INSTANCES", "IN_USE_ADDRESSES") if has_addresses else ("INSTANCES",)
 
 
-def _cpus(row: CatalogRow, quotas: Mapping[str, float]) -> str:
-    """Return the name of the quota that a row's vCPUs count against."""
+def gpu_quota(shape: str, *, spot: bool) -> str | None:
+    """Return the name of the quota that the GPUs of a shape count against, if we know one."""
+    name = next((name for start, name in _GPUS if shape.startswith(start)), None)
+    return f"PREEMPTIBLE_{name}" if name and spot else name
+
+
+def cpu_quota(shape: str, *, spot: bool, left: Mapping[str, float]) -> str:
+    """Return the name of the quota that the vCPUs of a shape count against, by what is ``left`` in its region."""
     # A spot machine counts against the preemptible quota where one was granted, else as any other.
-    if row.spot and quotas.get("PREEMPTIBLE_CPUS", 0) > 0:
+    if spot and left.get("PREEMPTIBLE_CPUS", 0) > 0:
         return "PREEMPTIBLE_CPUS"
-    own = f"{row.shape.partition('-')[0].upper()}_CPUS"
-    return own if own in quotas else "CPUS"
+    own = f"{shape.partition('-')[0].upper()}_CPUS"
+    return own if own in left else "CPUS"

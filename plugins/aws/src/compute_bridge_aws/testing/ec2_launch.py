@@ -79,7 +79,7 @@ def wanted(request: Mapping[str, Any], region: str) -> Wanted:
     if not zone.startswith(region):
         raise AwsRefusal("InvalidSubnetID.NotFound", f"the subnet {nic['SubnetId']} does not exist")
     type_ = _type(request, zone)
-    _image(request, region, type_)
+    snapshot_gib = _image(request, region, type_)
     tags = _tags(request)
     is_spot = _is_spot(request)
     if is_spot and not type_.spot_price:
@@ -97,7 +97,7 @@ def wanted(request: Mapping[str, Any], region: str) -> Wanted:
         digest=_digest(request),
         user_data=_user_data(request),
         tags=tags,
-        volume=_volume(request),
+        volume=_volume(request, snapshot_gib),
         nic=nic,
         goes_on_shutdown=request.get("InstanceInitiatedShutdownBehavior", "stop") == "terminate",
     )
@@ -141,7 +141,8 @@ def _type(request: Mapping[str, Any], zone: str) -> Type:
     return type_
 
 
-def _image(request: Mapping[str, Any], region: str, type_: Type) -> None:
+def _image(request: Mapping[str, Any], region: str, type_: Type) -> int:
+    """Return the size of its snapshot in GiB."""
     id_ = request.get("ImageId", "")
     told = image(region, id_)
     if told is None:
@@ -151,14 +152,15 @@ def _image(request: Mapping[str, Any], region: str, type_: Type) -> None:
     needs_uefi = request.get("CpuOptions", {}).get("AmdSevSnp") == "enabled"
     if needs_uefi and not told["BootMode"].startswith("uefi"):
         raise AwsRefusal("InvalidParameterCombination", "AMD SEV-SNP needs an image that boots by UEFI")
+    return int(told["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"])
 
 
-def _volume(request: Mapping[str, Any]) -> dict[str, Any]:
+def _volume(request: Mapping[str, Any], snapshot_gib: int) -> dict[str, Any]:
     disks = {disk["DeviceName"]: disk.get("Ebs", {}) for disk in request.get("BlockDeviceMappings", [])}
     if set(disks) != {"/dev/xvda"}:
         raise AwsRefusal("InvalidBlockDeviceMapping", "this image has one device, /dev/xvda")
     disk = disks["/dev/xvda"]
-    if disk.get("VolumeSize", 8) < 8:
+    if disk.get("VolumeSize", snapshot_gib) < snapshot_gib:
         raise AwsRefusal("InvalidBlockDeviceMapping", "the volume is smaller than the snapshot")
     if not disk.get("Encrypted"):
         raise AwsRefusal("UnauthorizedOperation", "an account-wide policy wants encrypted volumes")

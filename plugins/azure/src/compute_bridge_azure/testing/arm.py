@@ -296,14 +296,19 @@ class ArmFake:
     def _usages(self, request: Request, words: Mapping[str, str]) -> Response:
         if words["location"] not in self.rules.locations:
             raise No(400, "NoRegisteredProviderFound")
-        return self._page(request, usages(self.physics.quota(words["location"]), self.rules.sizes))
+        return self._page(
+            request, usages(self.physics.quota(words["location"]), self.rules.sizes, self.rules.full_quotas)
+        )
 
     def _security_group(self, request: Request, words: Mapping[str, str]) -> Response:
         id_ = request.path
         if id_ not in self.rules.security_groups:
             raise No(404, "ResourceNotFound")
         rules = [{"name": f"rule-{at}", "properties": rule} for at, rule in enumerate(self.rules.security_groups[id_])]
-        return Response.json({"id": id_, "name": words["name"], "properties": {"securityRules": rules}})
+        place = self.rules.places.get(id_, "")
+        return Response.json(
+            {"id": id_, "name": words["name"], "location": place, "properties": {"securityRules": rules}}
+        )
 
     def _subnet(self, request: Request, words: Mapping[str, str]) -> Response:
         if request.path not in self.rules.subnets:

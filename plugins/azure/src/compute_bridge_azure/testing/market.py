@@ -100,15 +100,15 @@ SIZES = (
 )
 
 
-def usages(quota: Quota, sizes: tuple[FakeSize, ...]) -> list[dict[str, Any]]:
-    """Return the quotas of a location: total, spot, and each family's."""
+def usages(quota: Quota, sizes: tuple[FakeSize, ...], full: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the quotas of a location: total, spot, and each family's; nothing is left of the ``full`` ones."""
     names = ["cores", "lowPriorityCores", "virtualMachines", *sorted({size.family for size in sizes})]
     return [
         {
             "name": {"value": name, "localizedValue": name},
             "unit": "Count",
             "currentValue": quota.used,
-            "limit": quota.limit,
+            "limit": quota.used if name in full else quota.limit,
         }
         for name in names
     ]

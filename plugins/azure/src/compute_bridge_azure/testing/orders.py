@@ -31,6 +31,10 @@ class Rules:
     required_tags: tuple[str, ...] = ()
     """A policy of the account's: what lacks one of these is not made."""
     sizes: tuple[FakeSize, ...] = field(default=SIZES)
+    full_quotas: tuple[str, ...] = ()
+    """The quotas of which nothing is left, as a list of usages tells."""
+    places: Mapping[str, str] = field(factory=dict)
+    """Where each subnet and security group is: a machine is joined to those of its own location alone."""
 
     def size(self, name: str, location: str) -> FakeSize:
         """Return a size that the account may use there."""
@@ -54,7 +58,7 @@ def check_machine(body: dict[str, Any], rules: Rules) -> FakeSize:
     _check_tags(body, rules, "virtualMachine")
     _check_storage(properties, size, rules)
     _check_os(properties)
-    _check_network(properties, rules)
+    _check_network(properties, rules, body["location"])
     _check_market(properties, size)
     return size
 
@@ -120,16 +124,17 @@ def _check_os(properties: dict[str, Any]) -> None:
         raise invalid("osProfile.customData", "Custom data is too long")
 
 
-def _check_network(properties: dict[str, Any], rules: Rules) -> None:
+def _check_network(properties: dict[str, Any], rules: Rules, location: str) -> None:
     configurations = _wanted(properties, "networkProfile", "networkInterfaceConfigurations")
     _wanted(properties, "networkProfile", "networkApiVersion")
     for nic in configurations:
         _check_tags(nic, rules, "networkInterface")
         group = ((nic.get("properties") or {}).get("networkSecurityGroup") or {}).get("id")
-        if group is not None and group not in rules.security_groups:
+        if group is not None and (group not in rules.security_groups or rules.places.get(group) != location):
             raise No(400, "InvalidResourceReference", target="networkSecurityGroup")
         for ip in _wanted(nic, "properties", "ipConfigurations"):
-            if _wanted(ip, "properties", "subnet", "id") not in rules.subnets:
+            subnet = _wanted(ip, "properties", "subnet", "id")
+            if subnet not in rules.subnets or rules.places.get(subnet) != location:
                 raise No(400, "InvalidResourceReference", target="subnet")
             if (address := ip["properties"].get("publicIPAddressConfiguration")) is not None:
                 _check_address(address, rules)

@@ -82,11 +82,18 @@ class AzureWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
     def make_rules(self) -> Rules:
         """Return what this account has, and a policy of its own: nothing is made without our tags."""
         groups = {
-            self._id(location, policy): wall(policy, _SSH_PORT) for location in LOCATIONS for policy in NetworkPolicy
+            self.security_group(location, policy): wall(policy, _SSH_PORT)
+            for location in LOCATIONS
+            for policy in NetworkPolicy
         }
+        subnets = {self.subnet(location): location for location in LOCATIONS}
         return Rules(
             locations=LOCATIONS,
-            subnets=tuple(self._subnet(location) for location in LOCATIONS),
+            subnets=tuple(subnets),
+            places={
+                **subnets,
+                **{self.security_group(place, policy): place for place in LOCATIONS for policy in NetworkPolicy},
+            },
             security_groups=groups,
             images={
                 URN: FakeImage(),
@@ -97,12 +104,14 @@ class AzureWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
         )
 
     @staticmethod
-    def _id(location: str, policy: NetworkPolicy) -> str:
+    def security_group(location: str, policy: NetworkPolicy) -> str:
+        """Return the id of the security group for a policy in a location."""
         base = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Network"
         return f"{base}/networkSecurityGroups/{location}-{policy}"
 
     @staticmethod
-    def _subnet(location: str) -> str:
+    def subnet(location: str) -> str:
+        """Return the id of the one subnet of a location."""
         base = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Network"
         return f"{base}/virtualNetworks/{location}/subnets/guests"
 
@@ -133,7 +142,7 @@ class AzureWorld(CloudWorld, SupportsClosedRegions, SupportsPages):
 
     def _location(self, name: str) -> Location:
         networks = (
-            GuestNetwork(policy=policy, subnet=self._subnet(name), security_group=self._id(name, policy))
+            GuestNetwork(policy=policy, subnet=self.subnet(name), security_group=self.security_group(name, policy))
             for policy in NetworkPolicy
         )
         return Location(name=Region(name), networks=tuple(networks))

@@ -13,6 +13,10 @@ from compute_bridge_gcp.testing.stock import IMAGES, SHAPES, SNP_ZONES, SUBNETWO
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _VALUE_BYTES = 256 * 1024
+# Source: the vendor's page on the machine types of confidential machines.
+_TDX = re.compile(r"c3-standard-\d+|a3-highgpu-1g")
+_SNP = re.compile(r"n2d-.+")
+_NONE = re.compile(r"(?!)")
 _GIVEN = re.compile(r".*?projects/(?P<project>[^/]+)/global/images/(?:family/(?P<family>.+)|(?P<image>.+))")
 
 
@@ -147,6 +151,7 @@ def _check_confidential(zone: str, shape: str, image: str, message: Any) -> None
     if not kind:
         return
     _must(message.scheduling.on_host_maintenance == "TERMINATE", "a confidential machine does not migrate")
-    places = {"TDX": ("c3-standard-", TDX_ZONES), "SEV_SNP": ("n2d-", SNP_ZONES)}.get(kind, ("none", ()))
-    _must(shape.startswith(places[0]) and zone in places[1], f"{kind} is not supported by {shape} in {zone}")
+    places = {"TDX": (_TDX, TDX_ZONES), "SEV_SNP": (_SNP, SNP_ZONES)}
+    shapes, zones = places.get(kind, (_NONE, ()))
+    _must(shapes.fullmatch(shape) and zone in zones, f"{kind} is not supported by {shape} in {zone}")
     _must(f"{kind}_CAPABLE" in IMAGES[image]["features"], f"image {image} is not {kind}_CAPABLE")
