@@ -55,6 +55,16 @@ async def test_what_was_saved_is_loaded(store: FileCatalogStore):
     assert CATALOG == await store.load(BACKEND, "aws")
 
 
+async def test_rows_of_a_release_that_knew_no_local_disks_are_loaded(store: FileCatalogStore):
+    rows = [
+        {key: value for key, value in row.items() if key != "local_disk_gib"}
+        for row in json.loads(encode_catalog(CATALOG))["rows"]
+    ]
+    put(store, changed(rows=rows))
+
+    assert CATALOG == await store.load(BACKEND, "aws")
+
+
 async def test_a_catalog_without_rows_is_loaded(store: FileCatalogStore):
     await store.save(evolve(CATALOG, rows=()))
 

@@ -25,6 +25,8 @@ VERSION: Final = 1
 MAX_FILE_BYTES: Final = 2**26
 
 _KEYS: Final = {"format", "version", "backend", "kind", "observed_at", "rows"}
+# What an earlier release did not write of a row, and what holds of it then.
+_LATER: Final = {"local_disk_gib": 0}
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _MEND: Final = "move it away, then run compute-bridge catalog refresh"
 
@@ -99,7 +101,7 @@ def _rows(rows: object) -> Iterator[CatalogRow]:
         raise RecordError(f'is damaged: "rows" is no array of at most {MAX_ROWS}; {_MEND}')
     for index, row in enumerate(rows):
         try:
-            yield codec.from_plain(row, CatalogRow)
+            yield codec.from_plain(_LATER | row if type(row) is dict else row, CatalogRow)
         except RecordError as error:
             raise RecordError(f"is damaged: rows[{index}] is {str(error)[:300]}; {_MEND}") from error
 

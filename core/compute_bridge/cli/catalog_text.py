@@ -56,7 +56,8 @@ def row_line(row: CatalogRow) -> str:
     """Return one row for a table: where, what, what it has, what it costs, and who says so."""
     size = row.resources
     gpus = f", {size.gpus} GPU" if size.gpus else ""
-    has = f"{_thousandths(size.cpu_millis)} vCPU, {size.mem_mib} MiB, {size.disk_gib} GiB{gpus}"
+    local = f", {row.local_disk_gib} GiB local" if row.local_disk_gib else ""
+    has = f"{_thousandths(size.cpu_millis)} vCPU, {size.mem_mib} MiB, {size.disk_gib} GiB{local}{gpus}"
     traits = ", ".join((row.architecture, row.posture.value))
     return f"{where(row.key)}  {row.region}  {has}  {traits}  {price(row)} an hour  ({row.cost.source})"
 

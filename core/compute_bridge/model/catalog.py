@@ -20,7 +20,8 @@ class CatalogRow:
     """One shape in one zone, on demand or spot, with its cost, the cost's source and when that was observed.
 
     ``resources.disk_gib`` is the largest disk that is sold with it. ``cost.units.machine`` is the cloud's price of the
-    whole machine for an hour; a shape without a price has no row, for it must not be sold as free.
+    whole machine for an hour; a shape without a price has no row, for it must not be sold as free. ``local_disk_gib``
+    is what the machine has of disks of its host's own: in its price, beside what is ordered, and lost with it.
     """
 
     region: Region = field(validator=label)
@@ -31,6 +32,7 @@ class CatalogRow:
     posture: Posture = Posture.NONE
     spot: bool = False
     architecture: str = field(default="x86_64", validator=text(1, 16))
+    local_disk_gib: int = field(default=0, validator=whole())
 
     @property
     def key(self) -> RowKey:

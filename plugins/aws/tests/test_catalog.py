@@ -76,6 +76,14 @@ async def test_gpus_are_counted(bare: AwsWorld):
     assert row(catalog, "us-east-2a", "g4dn.xlarge").resources.gpus == 1
 
 
+async def test_disks_of_the_host_are_told_in_whole_gib(bare: AwsWorld):
+    catalog = await fetch(bare, shapes=("g4dn.*", "t3.micro"))
+
+    # 125 GB, as AWS counts them.
+    assert row(catalog, "us-east-2a", "g4dn.xlarge").local_disk_gib == 116
+    assert row(catalog, "us-east-2a", "t3.micro").local_disk_gib == 0
+
+
 async def test_spot_rows_have_the_spot_price_of_their_zone(bare: AwsWorld):
     catalog = await fetch(bare, spot=True)
 

@@ -67,6 +67,19 @@ def test_gpus_are_counted():
     assert sized("Standard_NC4as_T4_v3").gpus == 1
 
 
+@pytest.mark.parametrize(
+    ("told", "gib"),
+    [({}, 0), ({"temporary_mib": 180_224}, 176), ({"nvme_mib": 112_640}, 110), ({"temporary_mib": 1023}, 0)],
+    ids=["none", "a temporary disk", "NVMe disks", "less than one GiB"],
+)
+def test_disks_of_the_host_are_told_in_whole_gib(told, gib):
+    told_by = FakeSize("Standard_D4ds_v5", "standardDDSv5Family", 4, "16", 0.2, **told)
+    size = read_size(told_by.sku("westeurope"), "westeurope")
+
+    assert size is not None
+    assert size.local_disk_gib == gib
+
+
 def test_what_is_closed_to_the_subscription_is_not_sold():
     assert sized("Standard_D4s_v5", "northeurope") is None
     assert sized("Standard_D4s_v5", "westeurope") is not None

@@ -103,6 +103,7 @@ def test_local_disks_are_part_of_the_cost(sdk, bare_world, spot, core, ram, gib)
     bare = 4 * (33_982_000 // core) + 16 * (4_556_000 // ram)
 
     assert found.cost.units.machine == bare + ceil(Fraction(375 * gib, 730))
+    assert found.local_disk_gib == 375
 
 
 def test_local_disks_of_a_family_with_prices_of_its_own_are_not_sold(sdk, bare_world):

@@ -191,7 +191,7 @@ class Stage:
         # The bridge may be dead just now, and the next one not have begun.
         await self.until(self._lives)
         self.may_live, self.stopping = anyio.Event(), True
-        os.kill(self.bridge_pid, by)
+        self._tell(by)
         await self.until(self._has_stopped)
 
     async def drain_bridge(self) -> None:
@@ -222,10 +222,10 @@ class Stage:
 
         await self.until(has_stopped)
 
-    def _tell(self) -> None:
+    def _tell(self, by: signal.Signals = signal.SIGTERM) -> None:
         # It may have been killed a moment ago.
         with suppress(ProcessLookupError):
-            os.kill(self.bridge_pid, signal.SIGTERM)
+            os.kill(self.bridge_pid, by)
 
     async def passed(self, point: str) -> None:
         """Return once a life of the bridge has passed ``point``."""

@@ -39,6 +39,7 @@ class Shape:
     is_metal: bool
     has_spot: bool
     has_snp: bool
+    local_disk_gib: int = 0
 
     @classmethod
     def read(cls, answer: Mapping[str, Any], *, disk_gib: int) -> "Shape | None":
@@ -57,6 +58,8 @@ class Shape:
             has_spot="spot" in answer.get("SupportedUsageClasses", []),
             # Words that the SDK does not know yet come through as they are, and mean nothing here.
             has_snp=_SNP in processor.get("SupportedFeatures", []),
+            # In gigabytes of a thousand megabytes; what is less than told is not promised.
+            local_disk_gib=answer.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0) * 10**9 // 2**30,
         )
 
 
@@ -198,6 +201,7 @@ class Shelf:
             posture=Posture.SEV_SNP if self._config.confidential else Posture.NONE,
             spot=spot,
             architecture=self._config.architecture,
+            local_disk_gib=shape.local_disk_gib,
         )
 
     # --- prices ---------------------------------------------------------------------------------

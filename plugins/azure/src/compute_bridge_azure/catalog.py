@@ -85,6 +85,7 @@ def rows(
                         posture=size.posture,
                         spot=is_spot,
                         architecture="arm64" if size.is_arm else "x86_64",
+                        local_disk_gib=size.local_disk_gib,
                     )
 
 

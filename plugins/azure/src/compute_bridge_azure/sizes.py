@@ -39,6 +39,9 @@ def posture_of(size: str) -> Posture:
     return Posture.AZURE_PARAVISOR if is_tdx else Posture.NONE
 
 
+_LOCAL_DISKS = ("MaxResourceVolumeMB", "NvmeDiskSizeInMiB")
+
+
 @frozen
 class Size:
     """One size in one location, as the subscription may use it; ``zones`` empty where it has none."""
@@ -57,6 +60,8 @@ class Size:
     zones: tuple[str, ...]
     controllers: frozenset[str] = frozenset()
     """How it has its disks, in small letters; empty where Azure does not tell."""
+    local_disk_gib: int = 0
+    """Its temporary disk, or its NVMe disks, which are lost with the machine."""
 
     def resources(self, disk_gib: int) -> Resources:
         """Return what a guest of this size has."""
@@ -96,6 +101,8 @@ def read_size(sku: Mapping[str, Any], location: str) -> Size | None:
             is_zonal=bool(_zones(sku, location)),
             zones=_open_zones(sku, location),
             controllers=frozenset(re.findall("[a-z]+", told.get("DiskControllerTypes", "").lower())),
+            # Both are in MiB; where a size tells both, the smaller one is not counted on.
+            local_disk_gib=max(int(told.get(name, "0")) for name in _LOCAL_DISKS) // 1024,
         )
     except (KeyError, ValueError, InvalidOperation):
         return None

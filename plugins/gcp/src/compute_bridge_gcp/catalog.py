@@ -11,7 +11,7 @@ from compute_bridge.model.resources import Posture, Resources, Zone
 from compute_bridge.model.units import NanosPerHour, UtcMs
 from compute_bridge_gcp.config import GcpConfig, GcpRegion
 from compute_bridge_gcp.facts import ShapeSeen, Sku
-from compute_bridge_gcp.prices import Prices, with_confidential
+from compute_bridge_gcp.prices import LOCAL_DISK_GIB, Prices, with_confidential
 
 SOURCE = "cloud-billing-catalog"
 # These boot from Hyperdisk alone, which the table cannot ask for. Source: the vendor's page on Hyperdisk, 2026-11.
@@ -66,6 +66,7 @@ def _rows(
                 posture=config.posture(shape.zone, shape.name),
                 spot=spot,
                 architecture=config.architecture,
+                local_disk_gib=shape.local_disks * LOCAL_DISK_GIB,
             )
 
 

@@ -27,10 +27,11 @@ _DISK = {
 }
 _ADDRESS = re.compile(r"External IP Charge on a (?P<kind>Standard|Spot Preemptible) VM(?: in .+)?")
 _LOCAL_DISK = re.compile(r"SSD backed Local Storage(?P<spot> attached to Spot Preemptible VMs)?(?: in .+)?")
-# Families whose local disks have the one general price, in parts of this size; others have prices of their own.
+# Families whose local disks have the one general price, in parts of one size; others have prices of their own.
 # Source: the vendor's page on Local SSD disks.
 _LOCAL_DISK_FAMILIES = ("a2", "a3", "c3", "c3d", "g2")
-_LOCAL_DISK_GIB = 375
+LOCAL_DISK_GIB = 375
+"""How large each local disk of a machine that is sold is."""
 _GPU = re.compile(
     r"Nvidia (?:Tesla )?(?P<kind>[A-Z]\d+)(?: (?P<gb>\d+)GB)? GPU"
     r"(?P<spot> attached to Spot Preemptible VMs)? running in .+"
@@ -89,7 +90,7 @@ class Prices:
         if family not in _LOCAL_DISK_FAMILIES:
             return 0
         monthly = self._nanos.get(PriceKey(region, "local", "", spot), 0)
-        return -(-monthly * _LOCAL_DISK_GIB * count // _MONTH_H)
+        return -(-monthly * LOCAL_DISK_GIB * count // _MONTH_H)
 
     def disk_gib(self, region: str) -> NanosPerHour | None:
         """Return what a GiB of disk costs an hour."""

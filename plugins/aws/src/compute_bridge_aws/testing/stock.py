@@ -37,6 +37,7 @@ class Type:
     features: tuple[str, ...] = ()
     is_metal: bool = False
     zones: tuple[str, ...] = tuple(SUBNETS)
+    local_gb: int = 0
 
     @property
     def vcpus(self) -> int:
@@ -64,6 +65,8 @@ class Type:
             },
             "MemoryInfo": {"SizeInMiB": self.mem_mib},
             **(gpus if self.gpus else {}),
+            "InstanceStorageSupported": bool(self.local_gb),
+            **({"InstanceStorageInfo": {"TotalSizeInGB": self.local_gb}} if self.local_gb else {}),
         }
 
 
@@ -73,7 +76,7 @@ TYPES: Final = (
     Type("m7i.large", 1, 2, 8192, "0.1008000000", "0.040100"),
     Type("t3.micro", 1, 2, 1024, "0.0104000000", "0.003100"),
     Type("t4g.micro", 2, 1, 1024, "0.0084000000", "0.002500", architecture="arm64"),
-    Type("g4dn.xlarge", 2, 2, 16384, "0.5260000000", "0.180000", gpus=1),
+    Type("g4dn.xlarge", 2, 2, 16384, "0.5260000000", "0.180000", gpus=1, local_gb=125),
     # A word that the SDK's enum does not have, as real answers do.
     Type("m7i.metal-24xl", 48, 2, 393216, "4.8384000000", features=("metal-compatibility",), is_metal=True),
     Type("r7i.large", 1, 2, 16384, "0.0000000000"),

@@ -25,6 +25,8 @@ class FakeSize:
     is_spot_capable: bool = True
     generations: str = "V1,V2"
     controllers: str = "SCSI"
+    temporary_mib: int = 0
+    nvme_mib: int = 0
     zones: tuple[str, ...] = REAL_ZONES
     closed_locations: tuple[str, ...] = ()
     closed_zones: tuple[str, ...] = ()
@@ -47,6 +49,9 @@ class FakeSize:
             "DiskControllerTypes": self.controllers,
             "ANewCapability": "of 2031",
         }
+        told["MaxResourceVolumeMB"] = str(self.temporary_mib)
+        if self.nvme_mib:
+            told["NvmeDiskSizeInMiB"] = str(self.nvme_mib)
         if self.gpus:
             told["GPUs"] = str(self.gpus)
         if self.confidential:
@@ -93,7 +98,9 @@ SIZES = (
     FakeSize("Standard_DC4as_v5", "standardDCASv5Family", 4, "16", 0.2112, confidential="SNP", generations="V2"),
     FakeSize("Standard_DC4ns_v9", "standardDCNSv9Family", 4, "16", 0.2, confidential="CCA", generations="V2"),
     FakeSize("Standard_DC4s_v3", "standardDDCSv3Family", 4, "32", 0.384, generations="V2"),
-    FakeSize("Standard_NC4as_T4_v3", "Standard NCASv3_T4 Family", 4, "28", 0.632, gpus=1, zones=()),
+    FakeSize(
+        "Standard_NC4as_T4_v3", "Standard NCASv3_T4 Family", 4, "28", 0.632, gpus=1, zones=(), temporary_mib=180_224
+    ),
     FakeSize("Standard_B1ls", "standardBSFamily", 1, "0.5", 0.006, is_spot_capable=False),
     FakeSize("Standard_A1_v2", "standardAv2Family", 1, "2", 0.05, generations="V1"),
     FakeSize("Standard_F2s_v2", "standardFSv2Family", 2, "4", 0.0),
