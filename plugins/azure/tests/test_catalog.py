@@ -93,6 +93,14 @@ async def test_a_size_without_zones_is_sold_as_its_location(bare):
     assert {row.zone for row in of(await fetch(bare), "Standard_NC4as_T4_v3")} == {""}
 
 
+async def test_a_row_tells_the_disks_of_the_host(bare):
+    bare.sell("Standard_NC4as_T4_v3", "Standard_D2s_v5")
+    catalog = await fetch(bare)
+
+    assert {row.local_disk_gib for row in of(catalog, "Standard_NC4as_T4_v3")} == {176}
+    assert {row.local_disk_gib for row in of(catalog, "Standard_D2s_v5")} == {0}
+
+
 async def test_prices_and_sizes_are_read_page_by_page(bare):
     bare.sell("*", spot=True)
     whole = await fetch(bare)
