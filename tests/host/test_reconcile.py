@@ -586,11 +586,12 @@ async def test_the_intent_is_in_the_journal_before_the_backend_is_called(scene: 
     assert (machine.token, RACK, machine.id) == (intent.token, intent.backend, intent.instance)
 
 
-async def test_a_bridge_killed_between_intent_and_end_finishes_at_its_next_start(scene: Scene) -> None:
-    machine = await scene.stray()
+async def killed_as_it_terminates(scene: Scene, effect: Callable[[], object] = lambda: None) -> None:
+    """Let a bridge die within its call of terminate, once that has had its ``effect``."""
     reached = anyio.Event()
 
     async def hang(_instance: InstanceId) -> None:
+        effect()
         reached.set()
         await anyio.sleep_forever()
 
@@ -603,6 +604,11 @@ async def test_a_bridge_killed_between_intent_and_end_finishes_at_its_next_start
         await reached.wait()
         tasks.cancel_scope.cancel()
     scene.rack.on_terminate = None
+
+
+async def test_a_bridge_killed_between_intent_and_end_finishes_at_its_next_start(scene: Scene) -> None:
+    machine = await scene.stray()
+    await killed_as_it_terminates(scene)
     before = scene.rack.running
     findings = await look_beyond_the_window(scene, scene.boot())
 
@@ -613,22 +619,7 @@ async def test_a_bridge_killed_between_intent_and_end_finishes_at_its_next_start
 
 async def test_a_bridge_killed_between_end_and_reaped_writes_it_down_at_its_next_start(scene: Scene) -> None:
     machine = await scene.stray()
-    reached = anyio.Event()
-
-    async def end_and_hang(_instance: InstanceId) -> None:
-        scene.rack.account.end(machine.id, "deleted")
-        reached.set()
-        await anyio.sleep_forever()
-
-    scene.rack.on_terminate = end_and_hang
-    first = scene.boot()
-    await first.sweep(act=True)
-    await scene.clock.advance(WINDOW_MS + 1)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: first.sweep(act=True))
-        await reached.wait()
-        tasks.cancel_scope.cancel()
-    scene.rack.on_terminate = None
+    await killed_as_it_terminates(scene, lambda: scene.rack.account.end(machine.id, "deleted"))
     [intent] = await scene.journal.events(kind="reap-intended")
     again = scene.boot()
     await again.sweep(act=False)

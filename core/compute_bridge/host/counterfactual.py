@@ -1,7 +1,6 @@
 """What was not sold and why: the ledger of refused rows, quarantined costs and refused grants, from the journal."""
 
 from collections import deque
-from collections.abc import AsyncIterator
 from typing import Any
 
 from attrs import asdict, frozen
@@ -11,6 +10,7 @@ from compute_bridge.host.journal_events import (
     CostsReleased,
     RateRefused,
     RateStands,
+    events_of,
     read_event,
 )
 from compute_bridge.host.lease_state import Ended
@@ -64,11 +64,11 @@ async def read_ledger(journal: Journal, *, since_ms: int = 0, limit: int = 200) 
     found: list[tuple[int, LedgerLine]] = []
     for kind in KINDS:
         latest: deque[tuple[int, LedgerLine]] = deque(maxlen=limit)
-        async for event in _events(journal, kind, after):
+        async for event in events_of(journal, kind=kind, after=after):
             latest.append((event.sequence, _line(event)))
         found += latest
     refused: deque[tuple[int, LedgerLine]] = deque(maxlen=limit)
-    async for event in _events(journal, "ended", after):
+    async for event in events_of(journal, kind="ended", after=after):
         if (line := _refused_grant(event)) is not None:
             refused.append((event.sequence, line))
     return tuple(line for _, line in sorted([*found, *refused], key=lambda one: one[0])[-limit:])
@@ -147,13 +147,6 @@ def _refused_grant(event: JournalEvent) -> LedgerLine | None:
 
 
 # --- reading --------------------------------------------------------------------------------------
-
-
-async def _events(journal: Journal, kind: str, after: int) -> AsyncIterator[JournalEvent]:
-    while page := await journal.events(kind=kind, after=after):
-        for event in page:
-            yield event
-        after = page[-1].sequence
 
 
 async def _before(journal: Journal, since_ms: int) -> int:

@@ -1,11 +1,10 @@
 """The whole story of a lease from the journal, with reason codes; ids and aggregates, nobody's secrets."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from attrs import evolve, frozen
 
-from compute_bridge.host.journal_events import read_event
+from compute_bridge.host.journal_events import events_of, read_event
 from compute_bridge.host.lease_money import LeaseMoney, money_of
 from compute_bridge.host.lease_state import (
     KIND_OF,
@@ -89,7 +88,7 @@ class _Teller:
         except ValueError:
             return []
         found: dict[GrantId, None] = {}
-        async for event in _events(self.journal, kind=KIND_OF[Granted]):
+        async for event in events_of(self.journal, kind=KIND_OF[Granted]):
             if event.lease.hex().startswith(prefix):
                 found[GrantId(event.lease)] = None
             # The request's id stands in the grant as it is, so most grants need not be opened.
@@ -113,7 +112,7 @@ class _Teller:
         grant: ComputeGrant | None = None
         lines: list[StoryLine] = []
         state, facts = "", _Facts()
-        async for event in _events(self.journal, lease=lease):
+        async for event in events_of(self.journal, lease=lease):
             grant = grant or self.grant_in(event)
             state = event.state or state
             facts = facts.after(event)
@@ -155,22 +154,13 @@ def _append(lines: list[StoryLine], told: tuple[StoryLine, ...]) -> None:
     lines += told
 
 
-async def _events(
-    journal: Journal, *, kind: str | None = None, lease: bytes | None = None
-) -> AsyncIterator[JournalEvent]:
-    after = 0
-    while page := await journal.events(kind=kind, lease=lease, after=after):
-        for event in page:
-            yield event
-        after = page[-1].sequence
-
-
 # --- machines of no lease -------------------------------------------------------------------------
 
 
 async def _of_reaps(journal: Journal, prefix: str) -> list[Story]:
     reaps: dict[tuple[str, bytes], list[JournalEvent]] = {}
-    found = [event for kind in (KIND_OF[ReapIntended], KIND_OF[Reaped]) async for event in _events(journal, kind=kind)]
+    kinds = KIND_OF[ReapIntended], KIND_OF[Reaped]
+    found = [event for kind in kinds async for event in events_of(journal, kind=kind)]
     for event in sorted(found, key=lambda event: event.sequence):
         try:
             reap = read_event(event)

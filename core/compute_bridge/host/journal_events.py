@@ -1,5 +1,6 @@
 """What the bridge journals of itself, beside its leases: boots, costs, rates, benches; and how any event is read."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from attrs import frozen
@@ -12,7 +13,7 @@ from compute_bridge.model.rates import UnitNanos
 from compute_bridge.model.reason import Reason
 from compute_bridge.model.units import Milliseconds, UtcMs
 from compute_bridge.ports.errors import JournalError, Scope
-from compute_bridge.ports.journal import WRITABLE, EventDraft, JournalEvent, Outage
+from compute_bridge.ports.journal import WRITABLE, EventDraft, Journal, JournalEvent, Outage
 from compute_bridge.wire import codec
 
 BOOTED = "booted"
@@ -205,3 +206,16 @@ def read_event(event: JournalEvent) -> object | None:
             f"journal event {event.sequence} of kind {event.kind!r}: its body cannot be read ({error}); "
             "was it written by a newer release?"
         ) from error
+
+
+async def events_of(
+    journal: Journal, *, kind: str | None = None, lease: bytes | None = None, after: int = 0
+) -> AsyncIterator[JournalEvent]:
+    """Yield every event that follows sequence ``after``, in order, however many; of one kind, of one lease.
+
+    :raises JournalError: if the journal cannot be read.
+    """
+    while page := await journal.events(kind=kind, lease=lease, after=after):
+        for event in page:
+            yield event
+        after = page[-1].sequence

@@ -6,7 +6,7 @@ from functools import partial
 from attrs import define, field
 
 from compute_bridge.host.fleet import Fleet
-from compute_bridge.host.journal_events import read_event
+from compute_bridge.host.journal_events import events_of, read_event
 from compute_bridge.host.lease_state import KIND_OF, Reaped, ReapIntended, draft
 from compute_bridge.host.listing import Listing, answer, find_standing
 from compute_bridge.host.strays import Key, Stray
@@ -119,11 +119,8 @@ class Reaper:
 async def _latest(journal: Journal, of: type[ReapIntended | Reaped]) -> dict[Key, tuple[int, bytes]]:
     """Return the sequence and the lease of the last event of a kind for each machine."""
     found: dict[Key, tuple[int, bytes]] = {}
-    after = 0
-    while events := await journal.events(kind=KIND_OF[of], after=after):
-        for event in events:
-            reap = read_event(event)
-            if isinstance(reap, ReapIntended | Reaped):
-                found[reap.backend, reap.instance, reap.token] = event.sequence, event.lease
-        after = events[-1].sequence
+    async for event in events_of(journal, kind=KIND_OF[of]):
+        reap = read_event(event)
+        if isinstance(reap, of):
+            found[reap.backend, reap.instance, reap.token] = event.sequence, event.lease
     return found
