@@ -2,6 +2,7 @@
 
 import pytest
 
+from compute_bridge.testing.physics.dead import nobody_answers
 from compute_bridge_azure.errors import SILENCE, answer_of
 from compute_bridge_azure.sdk import Arm
 
@@ -15,16 +16,9 @@ def arm(bare):
     arm.close()
 
 
-def waits_of(ask, monkeypatch):
+def waits_of(ask):
     """Return how long each connection is waited for, where none comes about."""
-    waits: list[float] = []
-
-    def never(_address, timeout=None, *_more, **_options):
-        waits.append(timeout)
-        raise TimeoutError("nobody answers")
-
-    monkeypatch.setattr("urllib3.util.connection.create_connection", never)
-    with pytest.raises(Exception) as caught:
+    with nobody_answers() as waits, pytest.raises(Exception) as caught:
         ask()
     answer = answer_of(caught.value)
 
@@ -33,18 +27,18 @@ def waits_of(ask, monkeypatch):
     return waits
 
 
-def test_a_directory_that_is_dead_costs_seconds(arm, monkeypatch):
-    assert 0 < sum(waits_of(arm.machines, monkeypatch)) <= MOST_S
+def test_a_directory_that_is_dead_costs_seconds(arm):
+    assert 0 < sum(waits_of(arm.machines)) <= MOST_S
 
 
-def test_a_resource_manager_that_is_dead_costs_seconds(arm, monkeypatch):
+def test_a_resource_manager_that_is_dead_costs_seconds(arm):
     # Its token is had by then, and the other client has its connection.
     arm.machines()
 
-    assert 0 < sum(waits_of(arm.nics, monkeypatch)) <= MOST_S
+    assert 0 < sum(waits_of(arm.nics)) <= MOST_S
 
 
-def test_a_price_list_that_is_dead_costs_seconds(arm, monkeypatch):
-    waits = waits_of(lambda: arm.prices("westeurope", "USD"), monkeypatch)
+def test_a_price_list_that_is_dead_costs_seconds(arm):
+    waits = waits_of(lambda: arm.prices("westeurope", "USD"))
 
     assert 0 < sum(waits) <= MOST_S

@@ -2,22 +2,10 @@
 
 import pytest
 
+from compute_bridge.testing.physics.dead import nobody_answers
 from compute_bridge_gcp.sdk import Sdk, answer_of
 
 MOST_S = 10
-
-
-@pytest.fixture
-def waits(monkeypatch):
-    """Let no connection come about, and return how long each was waited for."""
-    waits: list[float] = []
-
-    def never(_address, timeout=None, *_more, **_options):
-        waits.append(timeout)
-        raise TimeoutError("nobody answers")
-
-    monkeypatch.setattr("urllib3.util.connection.create_connection", never)
-    return waits
 
 
 @pytest.mark.parametrize(
@@ -25,8 +13,8 @@ def waits(monkeypatch):
     [lambda sdk: sdk.instances(""), lambda sdk: sdk.skus(), lambda sdk: sdk.granted(())],
     ids=["sdk", "get", "post"],
 )
-def test_a_vendor_that_is_dead_costs_seconds(bare_world, waits, ask):
-    with pytest.raises(Exception) as caught:
+def test_a_vendor_that_is_dead_costs_seconds(bare_world, ask):
+    with nobody_answers() as waits, pytest.raises(Exception) as caught:
         ask(Sdk(bare_world.config, bare_world.key))
     answer = answer_of(caught.value)
 
